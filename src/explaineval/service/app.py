@@ -65,8 +65,6 @@ class Crowd:
     def __init__(self, most: int, each: int, head_seconds: float) -> None:
         self.shares = Shares(most, each, "connections")
         self.head_seconds = head_seconds
-        self.displaced = 0
-        """How many connections gave way to others."""
         self._open: dict[LimitedProtocol, str] = {}
 
     def enter(self, connection: LimitedProtocol) -> bool:
@@ -99,7 +97,6 @@ class Crowd:
         )
         if oldest is None:
             return False
-        self.displaced += 1
         self.leave(oldest)
         oldest.abort()
         return True

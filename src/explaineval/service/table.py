@@ -308,27 +308,14 @@ class StateFile:
         rows = self._rows(f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE id = ?", (run,))  # noqa: S608
         return _run_row(rows[0]) if rows else None
 
-    def runs(
-        self,
-        *,
-        token: str | None = None,
-        states: Sequence[State] = STATES,
-        before: int | None = None,
-        limit: int = -1,
-    ) -> list[RunRow]:
-        """Return runs, the newest first: of one token or of all, below a number, so many at the most."""
+    def runs(self, states: Sequence[State]) -> list[RunRow]:
+        """Return the runs in these states, the newest first."""
         marks = ", ".join("?" * len(states))
-        query = f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE state IN ({marks})"  # noqa: S608
-        values: list[Any] = list(states)
-        if token is not None:
-            query, values = f"{query} AND token = ?", [*values, token]
-        if before is not None:
-            query, values = f"{query} AND number < ?", [*values, before]
-        rows = self._rows(f"{query} ORDER BY number DESC LIMIT ?", (*values, limit))
-        return [_run_row(row) for row in rows]
+        query = f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE state IN ({marks}) ORDER BY number DESC"  # noqa: S608
+        return [_run_row(row) for row in self._rows(query, states)]
 
     def listed_runs(self, token: str | None, before: int | None, limit: int) -> list[dict[str, Any]]:
-        """Return what a list shows with the numbers of the runs, the newest first, as `runs` does.
+        """Return what a list shows, the newest first: of one token or of all, below a number, `limit` at most.
 
         SQLite reads what was submitted, so that long settings take no memory here.
         """

@@ -155,14 +155,14 @@ class Workers:
 
         Not quick enough for the event loop.
         """
-        for row in self.table.runs(states=("running", "waiting", "stopping")):
+        for row in self.table.runs(("running", "waiting", "stopping")):
             if row.state == "stopping":
                 self.table.set_state(row.id, Status("stopped", "it was asked to stop."))
             elif row.state == "waiting" and row.waits_for == "rate" and row.resume_at is not None:
                 self.paused[row.id] = Paused.of(Status("waiting", row.reason, "rate", resume_at=row.resume_at))
             else:
                 self.table.set_state(row.id, Status("queued"))
-        return self.table.runs(states=("queued", "waiting"))
+        return self.table.runs(("queued", "waiting"))
 
     def wake(self) -> None:
         """Look again for runs that can start."""
@@ -336,7 +336,7 @@ class Workers:
 
     async def _start_all(self) -> None:
         await self._find_lost()
-        rows = list(reversed(await asyncio.to_thread(self.table.runs, states=("queued",))))
+        rows = list(reversed(await asyncio.to_thread(self.table.runs, ("queued",))))
         queue = Queue(rows, Counter(running.row.token for running in self.running.values()))
         waits: dict[str, Status] = {}
         self._wanting = None
@@ -359,7 +359,7 @@ class Workers:
 
     async def _find_lost(self) -> None:
         """Let runs go on that the table calls running and that have no process, as a full disk leaves them."""
-        for row in await asyncio.to_thread(self.table.runs, states=("running", "stopping")):
+        for row in await asyncio.to_thread(self.table.runs, ("running", "stopping")):
             if row.id not in self._tasks:
                 state = Status("stopped", "it was stopped.") if row.state == "stopping" else Status("queued")
                 await self.set_state(row, state)
