@@ -23,9 +23,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from explaineval.api import Comparison, Result, compare, merge, plan, run, score, score_trials
-    from explaineval.reporting.frames import Run, load
+    from explaineval.reporting.results import Run, load
 
-_MODULES = {"load": "explaineval.reporting.frames", "Run": "explaineval.reporting.frames"}
+_MODULES = {"load": "explaineval.reporting.results", "Run": "explaineval.reporting.results"}
 """The modules of the names that are not in `explaineval.api`."""
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from explaineval.execution.pool import StopRequest
     from explaineval.execution.run import Outcome
-    from explaineval.reporting.frames import Run
+    from explaineval.reporting.results import Run
     from explaineval.scoring.rows import Scores
 
 PathOrText = str | PathLike[str]
@@ -89,7 +89,7 @@ class Result:
         return self._load().trials
 
     def _load(self) -> Run:
-        from explaineval.reporting.frames import load
+        from explaineval.reporting.results import load
 
         if self.directory is None:
             raise InputError(f"the run has no results: {' '.join(self.errors) or 'nothing was asked'}")
@@ -182,7 +182,7 @@ def _execute(
 def _result(outcome: Outcome) -> Result:
     from explaineval.cli.output import warning_documents
     from explaineval.reporting.results import run_headlines
-    from explaineval.reporting.summary import summary
+    from explaineval.reporting.screen import summary
 
     headlines = [] if outcome.directory is None else run_headlines(outcome.directory, outcome.scores)
     lines = summary(outcome.scores, str(outcome.directory), WIDTH, headlines) if outcome.scores.rows else []
@@ -350,8 +350,7 @@ def compare(
     """
     import pandas as pd
 
-    from explaineval.reporting.comparison_document import document_of
-    from explaineval.reporting.comparison_view import lines_of
+    from explaineval.reporting.comparison_view import document_of, lines_of
     from explaineval.scoring.comparisons import compare_runs
 
     results = compare_runs(
@@ -410,7 +409,7 @@ def _as_list(value: Any) -> list[Any]:
 def _frame(scores: Scores) -> pd.DataFrame:
     """Return the rows as a data frame that carries the warnings."""
     from explaineval.cli.output import warning_documents
-    from explaineval.reporting.frames import metrics_frame
+    from explaineval.reporting.results import metrics_frame
 
     frame = metrics_frame(scores.rows)
     frame.attrs["warnings"] = list(warning_documents(scores))

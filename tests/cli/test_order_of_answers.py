@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inspect_ai.log import read_eval_log
 from test_cli_compare import draw, models_of
 
 from explaineval.cli.compare import gate_findings
 from explaineval.errors import ExitCode
 from explaineval.metrics.differences import SAME
-from explaineval.reporting.comparison_document import document_of
 from explaineval.reporting.comparison_text import headlines_of, sentence_of
-from explaineval.reporting.comparison_view import lines_of
-from explaineval.reporting.exports.formats import FORMATS, Choice
+from explaineval.reporting.comparison_view import document_of, lines_of
+from explaineval.reporting.exports import FORMATS, ExportRequest
+from explaineval.reporting.exports.records import write_inspect_logs
 from explaineval.reporting.exports.rows import TABLES
-from explaineval.reporting.notes import notes_lines
-from explaineval.reporting.page.whole import page_of
+from explaineval.reporting.page import page_of
 from explaineval.reporting.results import read_results
-from explaineval.reporting.summary import Line, summary
+from explaineval.reporting.screen import StyledLine, notes_lines, summary
 from explaineval.rundir.directory import METRICS, METRICS_CSV, TRIALS
 from explaineval.scoring.comparisons import PRIMARY, compare_runs
 from explaineval.scoring.rows import score
@@ -59,7 +59,7 @@ def make(place: Path, names: tuple[str, ...], trials: list[dict[str, Any]]) -> P
 
 
 def test_the_order_of_lines_changes_no_byte(tmp_path: Path) -> None:
-    """metrics.json, the screens of run, notes and compare, the page, and every export but copies of the trials."""
+    """metrics.json, the screens of run, notes and compare, the page, and every export."""
     trials = trials_of_all()
     shuffled = random.Random(1).sample(trials, len(trials))
     run = make(tmp_path, NAMES, trials)
@@ -77,11 +77,17 @@ def _exported(format_name: str, table: str = "metrics") -> Callable[[Path], Any]
 
     def write(run: Path) -> dict[str, bytes]:
         out = run.parent / f"exported-{format_name}-{table}"
-        files = FORMATS[format_name].write(Choice(run, table, NOW), out).files
+        files = FORMATS[format_name].write(ExportRequest(run, table, NOW), out).files
         digest = hashlib.sha256((run / TRIALS).read_bytes()).hexdigest().encode()
         return {path.name: path.read_bytes().replace(digest, b"hash of trials.jsonl") for path in files}
 
     return write
+
+
+def _inspect_logs(run: Path) -> list[str]:
+    """Return what Inspect's own reader finds in the logs of a run; their archives hold the time of writing too."""
+    files, _ = write_inspect_logs(read_results([run]).runs[0], run.parent / "inspect")
+    return [read_eval_log(str(path)).model_dump_json(exclude={"location"}) for path in files]
 
 
 OUTPUTS: dict[str, Callable[[Path], Any]] = {
@@ -89,8 +95,9 @@ OUTPUTS: dict[str, Callable[[Path], Any]] = {
     "run's screen": lambda run: summary(score(run), "run", 100, headlines_of(compare_runs([run]))),
     "notes": lambda run: list(notes_lines(score(run), "run", 100)),
     "metrics.json": lambda run: [(run / name).read_bytes() for name in (METRICS, METRICS_CSV)],
-    **{f"csv of {table}": _exported("csv", table) for table in TABLES if table != "trials"},
+    **{f"csv of {table}": _exported("csv", table) for table in TABLES},
     **{name: _exported(name) for name in ("latex", "markdown", "card", "every-eval-ever")},
+    "inspect": _inspect_logs,
     "document": lambda run: json.dumps(document_of(compare_runs([run]))),
     "screen": lambda run: list(lines_of(compare_runs([run]), 100)),
     "table": lambda run: [list(row) for row in TABLES["comparison"](run).rows],
@@ -155,7 +162,9 @@ def test_swapping_two_models_changes_no_number_of_either(tmp_path: Path) -> None
     assert {row.model_dump_json() for row in scores[0].rows} == {row.model_dump_json() for row in scores[1].rows}
     assert {str(row) for row in scores[0].warnings} == {str(row) for row in scores[1].warnings}
     assert _without_names(notes_lines(scores[0], "run", 100)) == _without_names(notes_lines(scores[1], "run", 100))
-    assert _without_names([Line(text) for text in screens[0]]) == _without_names([Line(text) for text in screens[1]])
+    assert _without_names([StyledLine(text) for text in screens[0]]) == _without_names(
+        [StyledLine(text) for text in screens[1]]
+    )
     for one, other in zip(documents[0]["groups"], documents[1]["groups"], strict=True):
         for mine, others in zip(one["families"], other["families"], strict=True):
             assert sorted(mine["ranks"], key=str) == sorted(others["ranks"], key=str)
@@ -163,11 +172,11 @@ def test_swapping_two_models_changes_no_number_of_either(tmp_path: Path) -> None
             assert mine["best_selected"] == others["best_selected"]
 
 
-def _text(lines: Iterable[Line]) -> str:
+def _text(lines: Iterable[StyledLine]) -> str:
     return "\n".join(line.text for line in lines)
 
 
-def _without_names(lines: Iterable[Line]) -> Counter[str]:
+def _without_names(lines: Iterable[StyledLine]) -> Counter[str]:
     """Return the words of lines and how often each occurs: where models are listed their order may differ."""
     return Counter(word.strip(".,;:") for word in _text(lines).split())
 

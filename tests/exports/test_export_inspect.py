@@ -9,7 +9,7 @@ import pytest
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from explaineval.records import Trial
-from explaineval.reporting.exports.inspect_logs import CELLS, write_inspect_logs
+from explaineval.reporting.exports.records import CELLS, write_inspect_logs
 from explaineval.reporting.results import RunResults, read_results
 from explaineval.rundir.directory import TRIALS, read_metrics, read_trials
 from makers.exported import ATTACKS, attacked_run, finished

@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from explaineval.reporting.comparison_document import document_of
-from explaineval.reporting.exports.headline import COLUMNS, Headline, headlines_of
-from explaineval.reporting.exports.latex import escape as escape_latex
-from explaineval.reporting.exports.latex import latex_tables
-from explaineval.reporting.exports.markdown import escape as escape_markdown
-from explaineval.reporting.exports.markdown import markdown_tables
+from explaineval.reporting.comparison_view import document_of
+from explaineval.reporting.exports.papers import (
+    COLUMNS,
+    Headline,
+    escape_latex,
+    escape_markdown,
+    headlines_of,
+    latex_tables,
+    markdown_tables,
+)
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import read_metrics
 from explaineval.text import flat
@@ -118,8 +122,8 @@ def test_the_numbers_are_those_of_the_metrics(run: Path, headline: Headline) -> 
     assert len(body) == len(ATTACKS)
     for model, line in zip(ATTACKS, body, strict=True):
         by_head = dict(zip(heads, line, strict=True))
-        for column in headline.columns:
-            number = number_of(rows, model, column.metric)
+        for name, column in headline.columns.items():
+            number = number_of(rows, model, name)
             assert number.value is not None
             shown = f"{number.value:.2f}".replace("-0.00", "0.00")
             if column.interval and number.low is not None:
@@ -132,7 +136,7 @@ def test_the_numbers_are_those_of_the_metrics(run: Path, headline: Headline) -> 
 
 def test_the_note_has_the_hash_of_the_signatures(run: Path, headline: Headline) -> None:
     """Anybody can compute it from metrics.json."""
-    shown = {column.metric for column in COLUMNS}
+    shown = set(COLUMNS)
     own = {row.signature for row in read_metrics(run) if row.metric in shown and row.kind == "hand"}
     digest = hashlib.sha256("\n".join(sorted(own)).encode()).hexdigest()[:16]
 
@@ -214,7 +218,7 @@ def test_levels_of_verbosity_stand_in_rows_of_their_own(tmp_path: Path) -> None:
         f"insertions {kind}, verbosity {level}" for kind in ("hand", "cue user") for level in ("brief", "detailed")
     }
     assert "task mine, predict then explain, chat with 0 shots" in tables[0].shared
-    assert [column.metric for column in tables[1].columns] == ["f_auroc_own"]
+    assert list(tables[1].columns) == ["f_auroc_own"]
     assert "F-AUROC, own answers: F-AUROC where every level asks for the answer again." in text
 
 
@@ -232,7 +236,8 @@ def test_undefined_numbers_have_their_reason(tmp_path: Path) -> None:
 def test_simulated_models_are_marked(headline: Headline) -> None:
     """In every row, and in words."""
     first = headline.rows[0]
-    row = replace(first, condition=first.condition._replace(model="simulated/faithful"))
+    simulated = first.view.condition._replace(model="simulated/faithful")
+    row = replace(first, view=replace(first.view, condition=simulated))
     tables = [replace(headline, rows=(row,))]
 
     assert "simulated/faithful (simulated, not a language model)" in markdown_tables(tables)

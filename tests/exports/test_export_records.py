@@ -19,9 +19,8 @@ from markdown_it import MarkdownIt
 from explaineval.config import RunConfig
 from explaineval.datasets import parse_specs
 from explaineval.datasets.downloads import OFFICIAL
-from explaineval.reporting.exports.data_card import data_card
-from explaineval.reporting.exports.every_eval_ever import LOWER_IS_BETTER, SCHEMA_VERSION, record_of, write_records
-from explaineval.reporting.exports.sources import OURS, task_source
+from explaineval.reporting.exports.data_card import OURS, data_card, task_source
+from explaineval.reporting.exports.records import LOWER_IS_BETTER, SCHEMA_VERSION, record_of, write_records
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import read_metrics, read_run
 from explaineval.scoring.registry import METRICS

@@ -14,9 +14,15 @@ import pytest
 
 from explaineval.errors import InputError
 from explaineval.records import Trial
-from explaineval.reporting.exports import table_files
-from explaineval.reporting.exports.rows import TABLES, Column, Table, columns_of
-from explaineval.reporting.exports.table_files import write_csv, write_json_lines, write_parquet
+from explaineval.reporting.exports.rows import (
+    TABLES,
+    TypedColumn,
+    TypedRows,
+    columns_of,
+    write_csv,
+    write_json_lines,
+    write_parquet,
+)
 from explaineval.rundir.directory import TRIALS, read_metrics, read_trials
 from explaineval.text import harmless
 from makers.exported import ATTACKS, FORMULAS, attacked_run, require
@@ -55,6 +61,7 @@ def test_pandas_reads_every_text_of_the_trials(run: Path, tmp_path: Path) -> Non
     trials = list(read_trials(run))
     assert write_csv(TABLES["trials"](run), tmp_path / "t.csv") == len(trials)
     frame = pd.read_csv(tmp_path / "t.csv", dtype={"changed": "boolean", "mentioned": "boolean"}, **NA)
+    trials = _in_order_of(frame, trials)
 
     for name in ("changed", "mentioned"):
         assert [None if value is pd.NA else value for value in frame[name]] == [getattr(t, name) for t in trials]
@@ -62,7 +69,13 @@ def test_pandas_reads_every_text_of_the_trials(run: Path, tmp_path: Path) -> Non
         found = [None if pd.isna(value) else restored(value) for value in frame[name]]
         assert found == [None if (text := getattr(t, name)) is None else text.replace("\0", "␀") for t in trials]
     assert json.loads(frame["probs_after"][0]) == trials[0].probs_after
-    assert frame["trial"].tolist() == [trial.id for trial in trials]
+
+
+def _in_order_of(frame: pd.DataFrame, trials: list[Trial]) -> list[Trial]:
+    """The trials in the order of the table's rows, each of which is one of them."""
+    by_name = {trial.id: trial for trial in trials}
+    assert sorted(frame["trial"]) == sorted(by_name)
+    return [by_name[name] for name in frame["trial"]]
 
 
 def test_no_cell_of_text_begins_like_a_formula_and_no_number_is_touched(run: Path, tmp_path: Path) -> None:
@@ -119,6 +132,7 @@ def test_parquet_has_the_types_and_values_of_the_trials(run: Path, tmp_path: Pat
     trials = list(read_trials(run))
     assert write_parquet(TABLES["trials"](run), tmp_path / "t.parquet") == len(trials)
     frame = pd.read_parquet(tmp_path / "t.parquet", dtype_backend="numpy_nullable")
+    trials = _in_order_of(frame, trials)
 
     assert frame["changed"].dtype == frame["mentioned"].dtype == "boolean"
     assert str(frame["tvd"].dtype) == "Float64"
@@ -158,8 +172,9 @@ def test_json_lines_hold_the_lines_of_the_run(run: Path, tmp_path: Path) -> None
     own = [json.loads(line) for line in (run / TRIALS).read_text(encoding="utf-8").splitlines()]
     found = [json.loads(line) for line in (tmp_path / "t.jsonl").read_bytes().decode("utf-8").splitlines()]
 
-    assert [{name: value for name, value in line.items() if name != "trial"} for line in found] == own
-    assert len({line["trial"] for line in found}) == len(own)
+    names = [line.pop("trial") for line in found]
+    assert sorted(map(json.dumps, found)) == sorted(map(json.dumps, own))
+    assert len(set(names)) == len(own)
 
 
 def test_the_comparison_is_a_typed_table(run: Path, tmp_path: Path) -> None:
@@ -177,10 +192,10 @@ def test_rows_are_written_in_groups_of_bounded_size(tmp_path: Path, monkeypatch:
     """By their number and by their text, and no more rows than one group are read ahead."""
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr(table_files, "ROW_GROUP", 4)
-    monkeypatch.setattr(table_files, "GROUP_CHARACTERS", 100)
+    monkeypatch.setattr("explaineval.reporting.exports.rows.ROW_GROUP", 4)
+    monkeypatch.setattr("explaineval.reporting.exports.rows.GROUP_CHARACTERS", 100)
     rows = [[str(number)] for number in range(10)] + [["x" * 200], ["y" * 200], ["z"]]
-    write_parquet(Table((Column("text", "text"),), iter(rows)), tmp_path / "t.parquet")
+    write_parquet(TypedRows((TypedColumn("text", "text"),), iter(rows)), tmp_path / "t.parquet")
     file = pq.ParquetFile(tmp_path / "t.parquet")
 
     assert [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)] == [4, 4, 3, 1, 1]

@@ -34,7 +34,7 @@ from explaineval.cli.app import main
 from explaineval.client import stack
 from explaineval.config import Endpoint
 from explaineval.records import Completion, Request, TokenAlternatives
-from explaineval.reporting.plots.figures import figures_of
+from explaineval.reporting.plots import figures_of
 from explaineval.reporting.results import read_results
 
 SETTING = {"COLUMNS": "100", "TZ": "UTC", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}

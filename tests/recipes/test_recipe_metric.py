@@ -34,7 +34,7 @@ SILENT_SHARE = KindMetric(
     pitfall="It is small wherever answers seldom change.",
     compute=of_tables(silent_share),
     rests_on=("few_examples", "a scored trial"),
-    cell=Cell("silent", 10),
+    cell=Cell("silent"),
     paired=Paired(shares_of("b", "abcd"), ratio_values, ALL_TRIALS),
 )
 

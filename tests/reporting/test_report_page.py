@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 
 from explaineval.records import Condition
+from explaineval.reporting.page import isolated, render
 from explaineval.reporting.page.content import PageContent, content_of, for_page
-from explaineval.reporting.page.numbers import axis_of, written
-from explaineval.reporting.page.places import entries_of
-from explaineval.reporting.page.render import isolated, render
-from explaineval.reporting.page.tables import Table
-from explaineval.reporting.results import Results, read_results
+from explaineval.reporting.page.tables import ConditionTable, axis_of
+from explaineval.reporting.results import ComparedRuns, read_results
+from explaineval.reporting.view import scaled_text
 from explaineval.scoring.metric import OPEN, SHARE, KindMetric
 from explaineval.scoring.registry import METRICS
 from makers.command_line import Call, make_call
@@ -82,13 +81,13 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results(tmp_path_factory: pytest.TempPathFactory) -> ComparedRuns:
     """Two models at two levels, with words and cues, missing trials and shams."""
     return read_results([varied_run(tmp_path_factory.mktemp("page") / "run")])
 
 
 @pytest.fixture(scope="module")
-def content(results: Results) -> PageContent:
+def content(results: ComparedRuns) -> PageContent:
     """What the page says of them."""
     return content_of(for_page(results))
 
@@ -105,7 +104,7 @@ def page(html: str) -> Page:
     return Page(html)
 
 
-def tables_of(content: PageContent) -> Iterator[Table]:
+def tables_of(content: PageContent) -> Iterator[ConditionTable]:
     """All tables of metrics."""
     for finding in content.findings:
         yield finding.table
@@ -114,7 +113,7 @@ def tables_of(content: PageContent) -> Iterator[Table]:
     yield from (content.noise, content.bounds)
 
 
-def test_each_number_is_that_of_a_row(results: Results, content: PageContent, page: Page) -> None:
+def test_each_number_is_that_of_a_row(results: ComparedRuns, content: PageContent, page: Page) -> None:
     """Each value of metrics.json stands on the page with all digits, and no other value does."""
     rows = [row for row in results.runs[0].rows if row.value is not None]
     shown = {value.value for table in tables_of(content) for row in table.rows for value in row.values if value}
@@ -126,7 +125,7 @@ def test_each_number_is_that_of_a_row(results: Results, content: PageContent, pa
     assert {float(value) for value in page.values("value") if value} <= shown | differences
 
 
-def test_cells_are_written_as_their_rows(results: Results, content: PageContent, page: Page) -> None:
+def test_cells_are_written_as_their_rows(results: ComparedRuns, content: PageContent, page: Page) -> None:
     """Read back from the HTML: name, value and limits of every cell are those of its condition's row."""
     rows = {(row.condition.without_mention, row.metric): row for row in results.runs[0].rows}
     finding = next(one for one in content.findings if one.table.columns[0].metric == "phi_cct")
@@ -142,7 +141,7 @@ def test_cells_are_written_as_their_rows(results: Results, content: PageContent,
         for column, text in zip(finding.table.columns, texts, strict=False):
             row = rows[condition, column.metric]
             scale, few = METRICS[column.metric].scale, row.n < 10
-            number = "undefined" if row.value is None else written(row.value, scale)
+            number = "undefined" if row.value is None else scaled_text(row.value, scale)
             if few and scale.percent and row.value is not None:
                 number = f"{round(row.value * row.n)} of {row.n}"
             assert text.strip().startswith(number)
@@ -200,7 +199,7 @@ def test_a_new_metric_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     assert "It is new." in text
     assert re.search(r'title="It is new\.">brand new</span>', text)
-    assert written(0.25, SHARE) in text
+    assert scaled_text(0.25, SHARE) in text
 
 
 def test_missing_trials_are_counted(content: PageContent, page: Page) -> None:
@@ -208,12 +207,12 @@ def test_missing_trials_are_counted(content: PageContent, page: Page) -> None:
     rows = page.tables["missing-table"]
 
     assert [cell.strip() for cell in rows[0]] == ["model", "scored", "refused", "unparsed", "missing"]
-    assert [cell.strip() for cell in rows[1][1:]] == ["57", "1", "2", written(3 / 60, SHARE)]
+    assert [cell.strip() for cell in rows[1][1:]] == ["57", "1", "2", scaled_text(3 / 60, SHARE)]
     assert len(rows) == 1 + 4
     assert content.missing.whole > 0
 
 
-def test_warnings_stand_once_and_the_worst_first(results: Results, content: PageContent) -> None:
+def test_warnings_stand_once_and_the_worst_first(results: ComparedRuns, content: PageContent) -> None:
     """Each code once a grade; every warning of the run is among the instances, with what to do."""
     grades = [limits.grade for limits in content.limits]
     assert grades == sorted(grades, key=["do not quote", "mind", "for the record"].index)
@@ -226,14 +225,14 @@ def test_warnings_stand_once_and_the_worst_first(results: Results, content: Page
         assert row.text.removeprefix(f"{METRICS[row.warning.metric].title}: ").lower() in told
 
 
-def test_numbers_that_must_not_be_quoted_are_marked(results: Results, content: PageContent) -> None:
+def test_numbers_that_must_not_be_quoted_are_marked(results: ComparedRuns, content: PageContent) -> None:
     """A value is marked just where a warning of that grade is about it."""
     grave = {
         (row.condition.without_mention, row.warning.metric)
         for row in results.runs[0].scores.warnings
         if row.warning.grade == "do not quote"
     }
-    for entry in entries_of(results):
+    for entry in results.conditions:
         own = {metric for condition, metric in grave if condition == entry.condition}
         arm = {metric for condition, metric in grave if condition in (entry.condition.arm, _sham(entry.condition))}
         assert entry.grave == own | arm

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from explaineval.reporting.condition_text import ranked
-from explaineval.reporting.notes import notes_lines
-from explaineval.reporting.summary import summary
+from explaineval.reporting.screen import notes_lines, summary
+from explaineval.reporting.view import ranked
 from explaineval.scoring.codes import GRADES
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.records import Trial
-from explaineval.reporting.page.draw import draw_trials
-from explaineval.reporting.page.trials import LONGEST, UNSCORED, browse_trials, embeddable, split_text
+from explaineval.reporting.page.trials import LONGEST, UNSCORED, Draw, browse_trials, embeddable, split_text
 from explaineval.reporting.results import read_results
+from explaineval.rundir.directory import read_trials
 from explaineval.text import visible
 from makers.runs import MODEL, make_missing, make_run, make_sham, make_trial, write_trials
 
@@ -108,9 +108,9 @@ def test_the_order_of_lines_changes_nothing(run: Path, tmp_path: Path) -> None:
 
 def test_what_is_held_in_memory_is_bounded(run: Path) -> None:
     """A run of any length holds no more, and still one trial of each outcome at least."""
-    results = read_results([run])
-
-    draw = draw_trials(results.runs[0], 0, 100_000)
+    draw = Draw(0, 100_000)
+    for trial in read_trials(run):
+        draw.add(trial)
 
     assert draw.size <= 100_000
     assert len(list(draw.ranked())) * 2_000 < 100_000

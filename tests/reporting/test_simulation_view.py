@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from explaineval.records import MetricRow
-from explaineval.reporting.simulation_view import _verdict
+from explaineval.reporting.screen import gain_meaning
+from explaineval.reporting.view import ShownNumber
 
 
 def row(metric: str, value: float | None, low: float | None = None, high: float | None = None) -> MetricRow:
@@ -39,6 +40,6 @@ def test_help_is_said_only_beyond_the_control(
     gain: tuple[float, ...], difference: tuple[float | None, ...] | None, said: str
 ) -> None:
     """It helps where the gain and its difference to the control are above 0."""
-    control = None if difference is None else row("simulation_gain_balanced_difference", *difference)
+    control = None if difference is None else ShownNumber(row("simulation_gain_balanced_difference", *difference))
 
-    assert said in _verdict(row("simulation_gain_balanced", *gain), control)
+    assert said in gain_meaning(ShownNumber(row("simulation_gain_balanced", *gain)), control)

@@ -460,3 +460,23 @@ def test_p_values_are_written_as_papers_do():
     """No leading zero, two or three digits."""
     assert [p_text(p) for p in (0.0004, 0.0042, 0.04, 0.5, 1.0)] == ["< .001", "= .004", "= .04", "= .50", "= 1.00"]
     assert math.isclose(float("0" + p_text(0.0042).removeprefix("= ")), 0.004)
+
+
+def test_a_small_p_that_tells_nothing_apart_has_its_reason():
+    """Where phi alone tells two of three models apart and few changes carry it, the sentence says so."""
+    rates = {"openai/a": 0.85, "openai/b": 0.45, "openai/c": 0.6}
+    trials = [
+        trial
+        for number, (model, tpr) in enumerate(rates.items())
+        for trial in draw_trials(30 + number, model, tpr=tpr, impact=0.05, examples=100)
+    ]
+    text = sentence_of(compare(collect(trials))["phi_cct", "mine"])
+    turned = sentence_of(compare(collect(trials[400:800] + trials[:400] + trials[800:]))["phi_cct", "mine"])
+
+    assert text.startswith("Cannot tell any two of the 3 models apart on mine: ")
+    assert (
+        "p = .047 over 3 pairs, but it rests on few changed answers, and Youden's J does not show it (+0.35 [" in text
+    )
+    assert "openai/a minus openai/b, +0.23" in turned
+    assert "Youden's J does not show it (+0.35 [" in turned
+    assert "a true difference" not in text

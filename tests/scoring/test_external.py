@@ -14,8 +14,7 @@ from sklearn.metrics import matthews_corrcoef, recall_score
 from explaineval.errors import InputError
 from explaineval.metrics.auroc import f_auroc
 from explaineval.metrics.estimates import Interval
-from explaineval.reporting.notes import notes_lines
-from explaineval.reporting.summary import summary
+from explaineval.reporting.screen import notes_lines, summary
 from explaineval.scoring.external import COLUMNS, check_columns, score_rows
 from explaineval.scoring.rows import Scores
 

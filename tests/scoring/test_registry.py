@@ -67,8 +67,8 @@ def test_every_metric_has_a_scale(name: str) -> None:
 def test_titles_and_places_are_not_shared() -> None:
     """But by the two areas, of which a row has one."""
     titles = [metric.title for metric in METRICS.values()]
-    cells = [metric.cell[1:3] for metric in METRICS.values() if metric.cell is not None]
-    level_cells = [metric.level_cell[1:3] for name, metric in METRICS.items() if metric.level_cell is not None
+    cells = [metric.cell.heading for metric in METRICS.values() if metric.cell is not None]
+    level_cells = [metric.level_cell.heading for name, metric in METRICS.items() if metric.level_cell is not None
                    and name != "f_auroc_own"]  # fmt: skip
 
     for values in (titles, cells, level_cells):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from explaineval.records import Trial
-from explaineval.reporting.comparison_text import trend_of
-from explaineval.reporting.tuning_text import pair_sentence, sentences_of, tuning_document
+from explaineval.reporting.comparison_text import pair_sentence, trend_of, tuning_sentences
+from explaineval.reporting.comparison_view import tuning_document
 from explaineval.scoring.comparisons import Choices, GroupTrials, ModelSize, compare_groups, form_groups, share_trials
 from explaineval.scoring.comparisons.tuning import TuningResult, compare_tuned, tuned_pairs
 from explaineval.scoring.mentioning import TextReader
@@ -109,7 +109,7 @@ def test_several_pairs_have_a_mean_difference() -> None:
     for seed, family in enumerate(("ash", "elm", "oak")):
         trials += [swept(2 * seed, f"openai/{family}-base"), swept(2 * seed + 1, f"openai/{family}-instruct", 0.2)]
     (result,) = compared(*trials)
-    *pairs, mean = sentences_of(result)
+    *pairs, mean = tuning_sentences(result)
 
     assert len(pairs) == len(result.pairs) == 3
     assert result.mean is not None
@@ -165,16 +165,16 @@ def test_models_without_a_tested_sibling_are_named_with_the_reason() -> None:
          for one in swept(3, "openai/ash-instruct", examples=40)),
     )  # fmt: skip
 
-    assert list(sentences_of(alone))[-1] == (
+    assert list(tuning_sentences(alone))[-1] == (
         "Tuned against pretrained on mine over 3 levels of verbosity: not tested for elm-instruct (no pretrained model "
         "of its family and size was asked)."
     )
     assert tuning_document(alone)["not_tested"] == [
         {"model": "openai/elm-instruct", "reason": "no pretrained model of its family and size was asked"}
     ]
-    (text,) = sentences_of(results[0])
+    (text,) = tuning_sentences(results[0])
     assert "ash-base (no instruction-tuned model of its family and size was asked)" in text
     assert "elm-instruct (openai/elm-base was not asked in the same way)" in text
-    (text,) = sentences_of(apart[0])
+    (text,) = tuning_sentences(apart[0])
     assert "ash-base (it shares no trial with openai/ash-instruct that both explained at every level)" in text
     assert compared(swept(1, "openai/ash-instruct"), swept(2, "openai/elm-instruct")) == []

@@ -20,7 +20,7 @@ PRELOADED = (
     "litellm.llms.openai.chat.gpt_audio_transformation", "litellm.llms.openai_like.dynamic_config",
     "litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation",
     "openai.resources", "scipy.special", "explaineval.cli.run", "explaineval.cli.score",
-    "explaineval.client.litellm_client", "explaineval.reporting.live", "explaineval.reporting.summary",
+    "explaineval.client.litellm_client", "explaineval.reporting.live", "explaineval.reporting.screen",
 )  # fmt: skip
 """What the runs of a test suite would otherwise import each time."""
 

@@ -26,6 +26,32 @@ SUMS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "openai/m at lab: the connection is refused; is it running and reachable? `explaineval probe` tells more.",
+            "openai/m at lab: the connection is refused; is it running and reachable?",
+        ),
+        (
+            "no key was sent: with a base URL it is taken only from EXPLAINEVAL_API_KEY, or from the variable that "
+            "--api-key-env names (--api-key-env OPENAI_API_KEY, if that key may go there) (status 401: no).",
+            "No key was sent: the operator names its variable in serve.yaml (status 401: no).",
+        ),
+        (
+            "--shots 4 may help, --max-tokens where one is cut off. To go on nevertheless give the same command with "
+            "--keep-unreadable.",
+            "Shots 4 may help, max_tokens where one is cut off. To go on nevertheless submit the run with "
+            "keep_unreadable.",
+        ),
+        ("the model says a--b, -- and x --1.", "The model says a--b, -- and x --1."),
+    ],
+)
+def test_reasons_name_settings_instead_of_commands(text: str, shown: str) -> None:
+    """Users of the service have no command line."""
+    assert pages.sentence(text) == shown
+
+
 def test_a_form_says_what_the_api_takes() -> None:
     """Everything that the form has, and the API reads it."""
     form = Form(

@@ -6,14 +6,22 @@ import asyncio
 import logging
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from explaineval.errors import RequestUnsentError
+from explaineval.errors import InputError, RequestUnsentError
 from explaineval.service.processes import budgets as ledgers
+from explaineval.service.processes import settlements
+from explaineval.service.processes.background import BusyError
 from explaineval.service.processes.budgets import Budgets, end
+from explaineval.service.processes.settlements import Settlements
+from explaineval.service.processes.sharing import TooManyJobsError
+from explaineval.service.processes.workers import Workers
 from explaineval.service.table import RESERVE, Reservation, StateFile
 
 OLD_TABLE = """
@@ -83,6 +91,94 @@ def test_what_is_granted_is_on_the_disk(tmp_path: Path) -> None:
 
     table = with_ledger(tmp_path, after)
     assert spent(table, "r") == 0.25
+
+
+class CacheReader:
+    """A cache that cannot be read at first, on a disk with no room for as many tries; `spent` is what answers cost."""
+
+    def __init__(self, errors: Iterable[Exception], full: int) -> None:
+        self.errors, self.full, self.spent = list(errors), full, {"stored": 0.01}
+        self.faults: dict[str, str] = {}
+
+    async def do(self, job: str, user: str = "", **_: Any) -> Any:
+        """Return the costs, or fail."""
+        assert (job, user) == ("bills", "(settlements)")
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.spent
+
+    def suspect(self) -> None:
+        """Try to write soon."""
+
+    async def check(self) -> None:
+        """Find out whether there is room."""
+        self.full -= 1
+        self.faults = {"cache/": "no space left on device"} if self.full >= 0 else {}
+
+
+@pytest.mark.parametrize(
+    ("errors", "full", "closing", "booked"),
+    [
+        ([InputError("disk I/O error")] * 9, 8, False, 0.21),
+        ([TooManyJobsError("wait for one")] * 9, 0, False, 0.21),
+        ([BusyError("too long")] * 9, 0, False, 0.4),
+        ([InputError("disk I/O error")] * 9, 9, True, 0.0),
+    ],
+    ids=["a-full-disk", "a-queue", "a-damaged-cache", "the-server-ends"],
+)
+def test_answers_that_cannot_be_looked_up_yet_are_waited_for(
+    errors: list[Exception], full: int, closing: bool, booked: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Booked at their bills once there is room; at their worst only where the cache stays unreadable all the same."""
+    monkeypatch.setattr(settlements, "PAUSE", 0.0)
+
+    async def act(ledger: Budgets) -> None:
+        for key in ("stored", "lost"):
+            await ledger.reserve("r", "ann", 0.2, key)
+        reader: Any = CacheReader(errors, full)
+        job = {"science": {}, "client": {}}
+        settling = Settlements(
+            ledger.table, ledger, reader, lambda _: job, lambda _: tmp_path, disk=reader, closing=lambda: closing
+        )
+        assert await settling.settle("r") == pytest.approx(booked)
+        assert ledger.open_keys("r") == (["stored", "lost"] if closing else [])
+        assert ledger.spent("ann") == pytest.approx(booked)
+
+    with_ledger(tmp_path, act).close()
+
+
+def test_a_call_to_look_for_runs_is_never_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it comes in the moment in which the pause is over: nothing else would start a run that waits."""
+
+    async def act() -> int:
+        looks, calls = 0, 0
+        worker: Any = object.__new__(Workers)
+        worker._wake, worker._starting, worker.closing = asyncio.Event(), asyncio.Lock(), False
+
+        async def nothing() -> bool:
+            return False
+
+        async def look() -> None:
+            nonlocal looks
+            looks += 1
+
+        @asynccontextmanager
+        async def over(_: float) -> AsyncIterator[None]:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise asyncio.CancelledError
+            worker.wake()
+            raise TimeoutError
+            yield
+
+        worker.starter, worker._tick, worker._start_all = SimpleNamespace(open=nothing), nothing, look
+        monkeypatch.setattr("explaineval.service.processes.workers.asyncio.timeout", over)
+        with suppress(asyncio.CancelledError):
+            await worker.run()
+        return looks
+
+    assert asyncio.run(act()) == 3
 
 
 def test_after_a_crash_answers_of_the_cache_say_what_attempts_cost(tmp_path: Path) -> None:

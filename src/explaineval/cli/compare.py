@@ -13,9 +13,8 @@ from explaineval.cli.output import columns, echo, echo_document
 from explaineval.errors import ExitCode, InputError
 from explaineval.metrics.differences import SAME, Difference
 from explaineval.records import Mention
-from explaineval.reporting.comparison_document import document_of, warning_documents
 from explaineval.reporting.comparison_text import remark_of
-from explaineval.reporting.comparison_view import lines_of
+from explaineval.reporting.comparison_view import document_of, lines_of, warning_documents
 from explaineval.scoring.codes import GRADES
 from explaineval.scoring.comparisons import PRIMARY, By, Compared, GroupResult, comparable_metrics, compare_runs
 from explaineval.text import interval_text

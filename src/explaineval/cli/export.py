@@ -19,7 +19,7 @@ from explaineval.cli.options import ADDRESSES, CACHE_OF_RUN, JSON, PATH, option,
 from explaineval.cli.output import echo, echo_document, echo_scores, finish
 from explaineval.errors import ExitCode
 from explaineval.planning.notes import cache_notes
-from explaineval.reporting.exports.formats import BUNDLE, DEFAULT_TABLE, FORMATS, Choice, format_of
+from explaineval.reporting.exports import BUNDLE, DEFAULT_TABLE, FORMATS, ExportRequest, format_of
 from explaineval.reporting.exports.rows import TABLES
 from explaineval.rundir.directory import check_ending, check_output, read_run
 from explaineval.scoring.codes import Note, note
@@ -74,7 +74,7 @@ def export_command(
         return _bundle(run_dir, out, cache, json, addresses=addresses)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
         directory = unpacked(run_dir, Path(workshop) / BUNDLE)
-        exported = chosen.write(Choice(directory, rows or DEFAULT_TABLE, datetime.now(UTC)), out)
+        exported = chosen.write(ExportRequest(directory, rows or DEFAULT_TABLE, datetime.now(UTC)), out)
     size = sum(path.stat().st_size for path in exported.files)
     line = f"{out}: {exported.holds}, {bytes_text(size)}"
     document = {

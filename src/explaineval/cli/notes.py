@@ -13,8 +13,7 @@ from explaineval.cli.options import JSON, PATH, options
 from explaineval.cli.output import columns, echo, echo_document, echo_lines, echo_text
 from explaineval.errors import InputError
 from explaineval.planning.notes import record_notes
-from explaineval.reporting.notes import notes_lines
-from explaineval.reporting.summary import SCREEN_HEADINGS
+from explaineval.reporting.screen import SCREEN_HEADINGS, notes_lines
 from explaineval.rundir.directory import read_run
 from explaineval.rundir.ledger import spending_sentence
 from explaineval.scoring.codes import Note

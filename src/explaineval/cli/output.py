@@ -21,7 +21,7 @@ from explaineval.text import counted, dollars_text, escaped, visible, wrapped
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from explaineval.reporting.summary import Line, Look
+    from explaineval.reporting.screen import LineStyle, StyledLine
     from explaineval.rundir.schema import Totals
     from explaineval.scoring.codes import Note
     from explaineval.scoring.rows import Scores
@@ -142,7 +142,7 @@ def finish(
     return code
 
 
-STYLES: Mapping[Look, Mapping[str, Any]] = {
+STYLES: Mapping[LineStyle, Mapping[str, Any]] = {
     "head": {"bold": True},
     "plain": {},
     "warning": {"fg": "yellow"},
@@ -151,7 +151,7 @@ STYLES: Mapping[Look, Mapping[str, Any]] = {
 """How lines look on a terminal with colours."""
 
 
-def echo_lines(lines: Iterable[Line]) -> None:
+def echo_lines(lines: Iterable[StyledLine]) -> None:
     """Print lines, in their looks where standard output shows colours."""
     colored = uses_color()
     for line in lines:
@@ -161,8 +161,7 @@ def echo_lines(lines: Iterable[Line]) -> None:
 
 def echo_scores(scores: Scores, run: object, *, table: bool = False) -> None:
     """Print the results of a run in sentences, or with `table` as the wide table with all of its numbers."""
-    from explaineval.reporting.sensitivity_view import sensitivity_lines
-    from explaineval.reporting.simulation_view import prediction_lines
+    from explaineval.reporting.screen import prediction_lines, sensitivity_lines
 
     if table:
         from explaineval.reporting.tables import results_table, table_warnings
@@ -172,7 +171,7 @@ def echo_scores(scores: Scores, run: object, *, table: bool = False) -> None:
         echo_table(results_table(shown.rows, warnings, shown.missing, columns()))
     else:
         from explaineval.reporting.results import run_headlines
-        from explaineval.reporting.summary import summary
+        from explaineval.reporting.screen import summary
 
         echo_lines(summary(scores, str(run), columns(SCREEN_WIDTH), run_headlines(Path(str(run)), scores)))
     echo_lines(sensitivity_lines(scores, columns(SCREEN_WIDTH)))

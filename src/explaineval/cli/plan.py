@@ -73,7 +73,7 @@ def plan_command(
 
 def _prompts(requests: Iterable[PreviewedRequest]) -> Iterator[str]:
     """Yield each request: what it is about, its parameters, and its text exactly as it would be sent."""
-    from explaineval.reporting.condition_text import describe
+    from explaineval.reporting.view import describe
 
     width = columns(SCREEN_WIDTH)
     for number, request in enumerate(requests, start=1):

@@ -78,7 +78,7 @@ def precision_lines(found: Sequence[Precision], source: Rates | Path) -> Iterato
 
 
 def _sentence(one: Precision) -> str:
-    from explaineval.reporting.condition_text import describe
+    from explaineval.reporting.view import describe
 
     name = f"{one.task} with {one.kind}" if one.condition is None else describe(one.condition, ())
     if one.examples is None or one.rates is None or one.phi is None:

@@ -15,13 +15,11 @@ from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import InputError
 from explaineval.files import write_text_atomic
+from explaineval.reporting.page import WITHOUT_MATPLOTLIB, PageFigure, page_of, read_for_page
 from explaineval.reporting.page.content import PageContent
-from explaineval.reporting.page.figures import WITHOUT_MATPLOTLIB, PageFigure
 from explaineval.reporting.page.trials import TrialBrowser
-from explaineval.reporting.page.whole import page_of
+from explaineval.reporting.plots import write_plots
 from explaineval.reporting.plots.drawing import no_matplotlib
-from explaineval.reporting.plots.files import write_plots
-from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import check_ending, check_output, read_run
 from explaineval.scoring.codes import Note, note
 from explaineval.text import bytes_text, counted
@@ -81,9 +79,9 @@ def write_report(run_dirs: Sequence[Path], target: Path, plots: Path | None = No
         target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
         directories = [unpacked(path, Path(workshop) / str(n)) for n, path in enumerate(run_dirs)]
-        results = read_results(directories, every_policy=True)
+        results, draws = read_for_page(directories)
         files = [] if plots is None else write_plots(results, plots)
-        page = page_of(results)
+        page = page_of(results, draws)
     with _writing(target):
         write_text_atomic(target, page.html)
     return Written(page.content, page.figures, page.trials, files)

@@ -28,7 +28,7 @@ from explaineval.execution.dry_run import cost_notes
 from explaineval.planning.cost import total_costs
 from explaineval.planning.prices import read_price_list
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.reporting.simulation_view import prediction_lines
+from explaineval.reporting.screen import prediction_lines
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.ledger import account_of
 from explaineval.rundir.schema import Prediction

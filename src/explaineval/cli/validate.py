@@ -17,7 +17,7 @@ from explaineval.datasets import load_tasks, parse_specs
 from explaineval.errors import ExitCode
 from explaineval.prompts import PromptBook
 from explaineval.records import SIMULATED_NOTE
-from explaineval.reporting.summary import Line, wrap
+from explaineval.reporting.screen import StyledLine, wrap
 from explaineval.scoring.registry import METRICS
 from explaineval.text import NONE, interval_text, number_text, share_text
 from explaineval.validation.recovery import STEPS, Finding, Number, Recovered, chance, recover, short_model
@@ -100,12 +100,12 @@ def _number_document(number: Number) -> dict[str, Any]:
     return {**row, "model": short_model(number.condition.model), "planted": number.planted, "holds": number.holds}
 
 
-def lines(results: Sequence[Recovered], findings: Sequence[Finding]) -> Iterator[Line]:
+def lines(results: Sequence[Recovered], findings: Sequence[Finding]) -> Iterator[StyledLine]:
     """Yield what the command prints."""
     width = columns(SCREEN_WIDTH)
     yield from wrap(f"explaineval {__version__}, checked with models that are {SIMULATED_NOTE}", width, "", "head")
     for result in results:
-        yield Line("")
+        yield StyledLine("")
         yield from wrap(f"{result.setup[0].upper()}{result.setup[1:]}", width, "", "head")
         read = [
             f"{result.right[step]:,} of {result.checked[step]:,} {STEP_NAMES[step]}"
@@ -118,7 +118,7 @@ def lines(results: Sequence[Recovered], findings: Sequence[Finding]) -> Iterator
             yield from _number_lines(result, width)
         for finding in result.findings:
             yield from wrap(f"  {finding.text}", width, "    ", "warning")
-    yield Line("")
+    yield StyledLine("")
     if findings:
         steps = ", ".join(dict.fromkeys(finding.step.replace("_", " ") for finding in findings))
         yield from wrap(f"Not as planted: {steps}. Do not trust numbers of this set-up.", width, "", "warning")
@@ -133,7 +133,7 @@ MOST_ROWS = 36
 """Numbers that are printed one by one; of more only the share of intervals that hold the planted value is told."""
 
 
-def _number_lines(result: Recovered, width: int) -> Iterator[Line]:
+def _number_lines(result: Recovered, width: int) -> Iterator[StyledLine]:
     decided = [number for number in result.numbers if number.holds is not None]
     held = sum(bool(number.holds) for number in decided)
     if decided:
@@ -144,8 +144,8 @@ def _number_lines(result: Recovered, width: int) -> Iterator[Line]:
         yield from wrap(text, width, "  ")
     if len(result.numbers) > MOST_ROWS:
         return
-    yield Line("")
-    yield Line(f"  {'':<28}{'':<22}{'planted':>8}{'measured':>9}  95 % interval")
+    yield StyledLine("")
+    yield StyledLine(f"  {'':<28}{'':<22}{'planted':>8}{'measured':>9}  95 % interval")
     previous = None
     for planted in result.numbers:
         model = short_model(planted.condition.model)
@@ -155,6 +155,6 @@ def _number_lines(result: Recovered, width: int) -> Iterator[Line]:
         limits = interval_text(row.low, row.high)
         mark = "  outside" if planted.holds is False else ""
         title = METRICS[planted.metric].title
-        yield Line(
+        yield StyledLine(
             f"  {name:<28}{title:<22}{number_text(planted.planted):>8}{measured:>9}  {limits:<15}{mark}".rstrip()
         )

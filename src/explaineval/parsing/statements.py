@@ -106,7 +106,7 @@ _CLASSES = (
     rf"(?P<classed>\bthe\s(?:\w+\s){{1,3}}?(?:is|are|(?:must|should|can|would|has\sto|have\sto)\sbe)(?:\s{_ADVERB}){{0,2}}"
     r"\s(?:classified|labell?ed|described|categori[sz]ed|characteri[sz]ed|marked)(?:\sas)?(?:\san?)?\s)"
 )
-_NOT_BUT = r"(?P<but>\bnot\s(?!only\b)[^.;:!?\n]{1,60}?\sbut\s(?:rather\s|instead\s)?)"
+_NOT_BUT = r"(?P<but>\b(?:not\s(?!only\b)|neither\s)[^.;:!?\n]{1,60}?\sbut\s(?:rather\s|instead\s)?)"
 _MAKES = (
     rf"(?P<makes>\b(?:mak(?:es|ing)|leav(?:es|ing)|giv(?:es|ing))\s(?:us\s)?(?:with\s)?(?:only\s)?(?:(?:it|this|that)\s)?"
     rf"(?:(?:the|our|my)\s(?:{_ADJECTIVE}\s){{0,2}}(?:answer|option|choice|label|relationship)\s)?)"
@@ -262,7 +262,7 @@ SENSIBLE = (  # what is said of a sentence, or of both, that does not go against
     r"|has\s(?:nothing\s(?:wrong|odd|strange|absurd)|no\s(?:problems?|issues?|errors?|contradictions?))\b)"
 )
 _RESERVED = (  # what takes it back: "is possible in a cartoon", "makes sense at first, but …"
-    r"(?!\s(?:in|on|for|with|under|to)\s(?!me\b|us\b|anyone|everyone|most\speople|this\b|that\b|everyday|daily|real"
+    r"(?!\s(?:in|on|for|with|under|to)\s(?!me\b|us\b|anyone|everyone|everybody|someone|(?:most\s|many\s|all\s)?(?:people|persons|humans)|a\s(?:person|human)|this\b|that\b|everyday|daily|real"
     r"|the\sreal|it\b)|\sas\san?\s\w{1,20}(?:[,.;]|\s(?:but|not)\b|\Z)"
     r"|[^.;!?\n]{0,100}\b(?:but|however|although|though|yet|except)\b"
     r"(?!,?\s(?:the\s)?(?:sentence|statement|second|first|other)\b|,?\s[AB12]\b)"
@@ -397,6 +397,8 @@ def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *,
         return None  # "A:" is short for "Answer:" too
     if _ENDING.search(between):
         return value
+    if "," in between and fold(text[value.start : value.end]) in _YES_NO:  # "Yes, ice is frozen."
+        return None if strict and _BUT.search(text[place : place + 200]) else value
     if strict and not value.lettered and "," in between and "," in text[place:line].partition(".")[0]:
         return None  # "In the desert, because it is dry, there are …" says something else
     if _REASON.match(after):
@@ -413,7 +415,7 @@ def _read_name(text: str, name: Name, options: Mapping[str, str]) -> _Stated | N
         return _Stated(name.letter, boxed.start(), name.end)
     leading = _LEADING.search(before)
     if leading and _introduces(leading, before, text, name, options):
-        return _Stated(name.letter, low + leading.start(), name.end, bool(leading["foreign"] or leading["but"]))
+        return _Stated(name.letter, low + leading.start(), name.end, bool(leading["but"]))
     pair = judges_sentences(options)
     judged = _read_judgement(text, before, name.end, name.letter, options) if pair else None
     if judged:

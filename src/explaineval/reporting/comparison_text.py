@@ -6,15 +6,19 @@ from collections.abc import Iterator, Sequence
 
 from explaineval.metrics.differences import LEVEL, SAME, Difference
 from explaineval.metrics.families import Rank
+from explaineval.metrics.frontiers import MeanDifference
 from explaineval.metrics.trends import Trend
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.codes import CODES, GRADES, Finding, MetricWarning, finding, versions_text, warning_of
 from explaineval.scoring.comparisons import PRIMARY, CarriedWarning, Claim, Compared, GroupResult
+from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS
+from explaineval.scoring.comparisons.tuning import TunedPair, TuningResult
 from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import task_text
 from explaineval.text import (
     MOST_NAMES,
     counted,
+    estimate_text,
     interval_text,
     joined,
     number_text,
@@ -124,7 +128,7 @@ def _numbers(row: Difference, compared: Compared) -> str:
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    return f"{number_text(value or 0.0, sign=True)} {interval_text(low or 0.0, high or 0.0)}"
+    return estimate_text(value or 0.0, low or 0.0, high or 0.0, sign=True)
 
 
 def _claim_sentence(compared: Compared, number: int) -> str:
@@ -254,23 +258,33 @@ def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
         higher, lower, row = higher_first(compared, number)
         numbers = f"{_numbers(row, compared)}{_spread_text(compared, number, row)}"
         what = f"the clearest difference in {title} is {higher} minus {lower}, {numbers}"
-        systems = _tested_systems(compared)
-        return f"Cannot tell any two of {systems} apart on {where}: {what}{_detectable(compared, tested)}."
+        reason = _few_changed(compared, number, row) or _detectable(compared, tested)
+        return f"Cannot tell any two of {_tested_systems(compared)} apart on {where}: {what}{reason}."
     both = f"{names[shown.first]} and {names[shown.second]}"
     if shown.equivalent:
         return f"{both} are equivalent within {compared.equivalent:g} on {where}: {_equivalence(compared, shown)}."
-    youden, differs = compared.claims[number].youden, _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
-    if youden is not None:
-        known = f"does not show it ({_interval(youden.value, youden.low_adjusted, youden.high_adjusted)})"
-        if youden.value is None or youden.low_adjusted is None:
-            known = f"cannot be tested ({youden.undefined})"
-        return (
-            f"Cannot tell {both} apart on {where}: {title} differs by {differs}, but it rests on few changed answers, "
-            f"and Youden's J {known}{spread}."
-        )
+    differs = _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
+    text, few = (
+        f"Cannot tell {both} apart on {where}: {title} differs by {differs}",
+        _few_changed(compared, number, shown),
+    )
+    if few:
+        return f"{text}{few}{spread}."
     adjusted = f", adjusted over {counted(compared.family.claims, 'pair')}" if compared.family.claims > 1 else ""
-    text = f"Cannot tell {both} apart on {where}: {title} differs by {differs}{adjusted}"
-    return f"{text}{spread}{_detectable(compared, tested)}."
+    return f"{text}{adjusted}{spread}{_detectable(compared, tested)}."
+
+
+def _few_changed(compared: Compared, number: int, told: Difference) -> str:
+    """Say why phi-CCT tells two apart and they are not: few answers changed; in the direction in which it is told."""
+    youden = compared.claims[number].youden
+    if youden is None:
+        return ""
+    if youden.value is None or youden.low_adjusted is None:
+        reads = f"cannot be tested ({youden.undefined})"
+    else:
+        turned = youden if told is compared.family.differences[number] else youden.turned
+        reads = f"does not show it ({_interval(turned.value, turned.low_adjusted, turned.high_adjusted)})"
+    return f", but it rests on few changed answers, and Youden's J {reads}"
 
 
 def _tested_systems(compared: Compared) -> str:
@@ -471,3 +485,150 @@ def _findings(result: GroupResult, compared: Compared) -> Iterator[Finding]:
     for name, snapshots in zip(names, result.snapshots, strict=False):
         if len(snapshots) > 1:
             yield finding("snapshots_mixed", model=name, versions=versions_text(snapshots))
+
+
+MOST_SENTENCES = 4
+"""Pairs that have a sentence of their own; of more, those with a claim are listed."""
+
+CLAIMS = {
+    "first_dominates": "the instruction-tuned model dominates",
+    "second_dominates": "the pretrained model dominates",
+    "trade_off": "there is a trade-off",
+    "neither_shown": "neither is shown",
+}
+
+
+def tuning_lines(results: Sequence[TuningResult]) -> Iterator[str]:
+    """Yield what the primary results say, each pair in a sentence, or the pairs by claim where there are many."""
+    for result in results:
+        if result.primary:
+            yield from tuning_sentences(result)
+
+
+def tuning_sentences(result: TuningResult) -> Iterator[str]:
+    """Yield the sentences on one task and kind: the pairs, the mean difference of F-AUROC, and what is not tested."""
+    if len(result.pairs) <= MOST_SENTENCES:
+        for pair in result.pairs:
+            yield pair_sentence(result, pair)
+    else:
+        yield _summary(result)
+    for text in (_mean_sentence(result.mean), _untested_sentence(result)):
+        if text is not None:
+            yield text
+
+
+def where_of(result: TuningResult) -> str:
+    """Return the task and the levels in words, and the kind and arm where several are compared."""
+    return place_text(result.task, result.group.levels, result.context)
+
+
+def _untested_sentence(result: TuningResult) -> str | None:
+    """Say which models have no sibling that they could be tested against, and why; None where all have one."""
+    by_reason: dict[str, list[str]] = {}
+    names = short_names(result.group.names)
+    for number, reason in result.untested:
+        by_reason.setdefault(reason, []).append(names[number])
+    if not by_reason:
+        return None
+    parts = [f"{_some(models)} ({reason})" for reason, models in by_reason.items()]
+    return f"Tuned against pretrained on {where_of(result)}: not tested for {joined(parts)}."
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the names; of many the first ones and how many more."""
+    more = len(names) - MOST_SENTENCES
+    return joined([*names[:MOST_SENTENCES], f"{more:,} more"] if more > 0 else names)
+
+
+def names_of(result: TuningResult, pair: TunedPair) -> tuple[str, str]:
+    """Return the names of the tuned and of the pretrained model."""
+    names = short_names(result.group.names)
+    return names[pair.first], names[pair.second]
+
+
+def pair_sentence(result: TuningResult, pair: TunedPair) -> str:
+    """Say what is shown of one pair, in a sentence that can be quoted."""
+    tuned, base = names_of(result, pair)
+    shown, where = pair.dominance, where_of(result)
+    area = _area(pair)
+    if shown.undefined is not None:
+        return f"{tuned} against {base} on {where}: not tested, since {shown.undefined}.{area}"
+    gaps = shown.defined
+    span = _span([gap.value or 0.0 for gap in gaps])
+    if shown.claim in ("first_dominates", "second_dominates"):
+        higher, lower = (tuned, base) if shown.claim == "first_dominates" else (base, tuned)
+        p = shown.p_first_adjusted if shown.claim == "first_dominates" else shown.p_second_adjusted
+        text = (
+            f"{higher} dominates {lower} on {where}: at equal FPR it names more of the insertions that changed the "
+            f"answer at every level ({tuned} − {base}: TPR {span}, adjusted p {p_text(p or 0.0)})"
+        )
+    elif shown.claim == "trade_off":
+        text = (
+            f"{tuned} and {base} trade off on {where}: at equal FPR the TPR of {tuned} lies {_levels(pair, 1.0)} and "
+            f"{_levels(pair, -1.0)}"
+        )
+    else:
+        text = (
+            f"Neither {tuned} nor {base} is shown to dominate on {where}, and no trade-off is shown "
+            f"({tuned} − {base} at equal FPR: TPR {span})"
+        )
+    left_out = [gap.level for gap in shown.gaps if gap.value is None]
+    note = f"; left out: level {joined(left_out)}" if left_out else ""
+    return f"{text}{note}.{area}"
+
+
+def _levels(pair: TunedPair, sign: float) -> str:
+    """The levels of the pretrained model at which the gap is shown to have this sign, with the gap."""
+    shown = pair.dominance
+    side = "above" if sign > 0 else "below"
+    told = [
+        f"{number_text(abs(gap.value))} {side} at the pretrained level {gap.level} (adjusted p {p_text(p)})"
+        for gap, p in zip(shown.gaps, shown.p_levels, strict=True)
+        if gap.value is not None and p is not None and p < LEVEL and gap.value * sign > 0
+    ]
+    return joined(told)
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    first, last = number_text(low, sign=True), number_text(high, sign=True)
+    return first if first == last else f"{first} to {last}"
+
+
+def _area(pair: TunedPair) -> str:
+    row = pair.f_auroc
+    if row.value is None:
+        return ""
+    number = number_text(row.value, sign=True) if row.low is None else _interval(row.value, row.low, row.high)
+    return f" {title_of(PRIMARY_OVER_LEVELS)} differs by {number}."
+
+
+def _summary(result: TuningResult) -> str:
+    counts = []
+    for claim, text in CLAIMS.items():
+        members = [pair for pair in result.pairs if pair.dominance.claim == claim]
+        if members:
+            named = joined([names_of(result, pair)[0] for pair in members])
+            counts.append(f"{text} in {len(members)}" + ("" if claim == "neither_shown" else f" ({named})"))
+    untested = sum(pair.dominance.undefined is not None for pair in result.pairs)
+    if untested:
+        counts.append(f"{untested} could not be tested")
+    return (
+        f"Tuned against pretrained on {where_of(result)}, {counted(len(result.pairs), 'pair')} of one family "
+        "and size, at equal "
+        f"FPR: {'; '.join(counts)}."
+    )
+
+
+def _mean_sentence(mean: MeanDifference | None) -> str | None:
+    """Say how the areas differ on average; None for fewer than two pairs."""
+    if mean is None or mean.low is None or mean.high is None or mean.p is None:
+        return None
+    note = f" {mean.note[0].upper()}{mean.note[1:]}." if mean.note else ""
+    return (
+        f"Over {counted(mean.n, 'pair')} {title_of(PRIMARY_OVER_LEVELS)} of the instruction-tuned model minus "
+        "the pretrained "
+        f"one's is {_interval(mean.value, mean.low, mean.high)} on average, p "
+        f"{p_text(mean.p)}, for pairs like "
+        f"these.{note}"
+    )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from explaineval.metrics.differences import SAME, Difference
+from explaineval.metrics.frontiers import Gap
+from explaineval.metrics.trends import Trend
 from explaineval.reporting.comparison_text import (
     best_of,
     equivalence_of,
@@ -18,14 +21,26 @@ from explaineval.reporting.comparison_text import (
     short_names,
     title_of,
     trend_of,
+    tuning_lines,
+    tuning_sentences,
     warnings_of,
 )
-from explaineval.reporting.tuning_text import tuning_lines
-from explaineval.scoring.comparisons import PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
+from explaineval.scoring.comparisons import PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult, TunedPair, TuningResult
 from explaineval.scoring.registry import CCT, FPR, IMPACT_RATE, PHI_AT_P, TPR
 from explaineval.scoring.shared import NOT_SCORED
 from explaineval.scoring.task_means import MEAN
-from explaineval.text import NONE, counted, interval_text, joined, number_text, p_text, p_value_text, wrapped
+from explaineval.text import (
+    NONE,
+    ORDERS,
+    aligned,
+    counted,
+    interval_text,
+    joined,
+    number_text,
+    p_text,
+    p_value_text,
+    wrapped,
+)
 
 SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2
 COLUMNS = (
@@ -41,8 +56,6 @@ COLUMNS = (
 
 LEFT_OUT_FIRST = (IMPACT_RATE, PHI_AT_P, CCT)
 """The columns that make room for long names, in this order; `--json` has all numbers."""
-
-ORDERS = {"pe": "predict, then explain", "pe2": "predict, then explain in a second call", "ep": "explain, then predict"}
 
 
 def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
@@ -142,21 +155,19 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
         if start + longest + 2 + 8 * len(shown) > width:
             shown = [(head, other) for head, other in shown if other != metric]
     room = min(max(12, width - start - 8 * len(shown)), max(5, *map(len, names)) + 2)
+    sizes = [start, room, *[-8] * len(shown)]
     yield ""
-    yield (
-        ("  rank  " if ranked else "  ")
-        + result.group.by.ljust(room)[:room]
-        + "".join(f"{head:>8}" for head, _ in shown)
-    )
+    yield aligned(["  rank" if ranked else "", result.group.by[:room], *(head for head, _ in shown)], sizes)
     order = sorted(
         range(len(result.group.systems)),
         key=lambda number: (compared.values[number] is None, -(compared.values[number] or 0.0)),
     )
     for number in order:
         ranks = rank_text(compared.family.ranks[number]) if compared.tested else "–"
-        cells = "".join(f"{_number(_values(families[metric])[number]):>8}" for _, metric in shown)
-        mark = "  reference" if number == result.reference and len(cells) + room + start + 11 <= width else ""
-        yield (f"  {ranks:<6}" if ranked else "  ") + _short(names[number], room - 1).ljust(room) + cells + mark
+        values = [_values(families[metric])[number] for _, metric in shown]
+        cells = [NONE if value is None else number_text(value) for value in values]
+        mark = "  reference" if number == result.reference and 8 * len(shown) + room + start + 11 <= width else ""
+        yield aligned([f"  {ranks}" if ranked else "", _short(names[number], room - 1), *cells], sizes) + mark
     rates = [item.impact_rate for item in families.values() if item is not None and item.impact_rate is not None]
     metrics = [metric for _, metric in shown]
     legend = (
@@ -174,10 +185,6 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
 
 def _values(compared: Compared | None) -> tuple[float | None, ...]:
     return compared.values if compared is not None else ()
-
-
-def _number(value: float | None) -> str:
-    return NONE if value is None else number_text(value)
 
 
 def _short(name: str, room: int) -> str:
@@ -205,7 +212,7 @@ def _metrics(result: GroupResult, compared: Compared, width: int) -> Iterator[st
     yield ""
     yield f"  Difference: {names[pair.first]} − {names[pair.second]}"
     if shown:
-        yield f"  {'':<27}{'':>7}  {'95 % interval':<17}{'p':<7}{'detectable':>10}"
+        yield aligned(["", "", "  95 % interval", "p", "detectable"], DIFFERENCE_SIZES)
         for item, row in shown:
             yield _metric_line(_short(_title_of(item), 26), row, item.on_log_scale)
         yield from wrapped(f"  {_legend_of(compared, [row for _, row in shown], claims)}", width, rest="  ")
@@ -237,6 +244,10 @@ def _title_of(compared: Compared) -> str:
     return "ratio of odds ratios" if compared.on_log_scale else title_of(compared.metric)
 
 
+DIFFERENCE_SIZES = (29, -7, 19, 7, -10)
+"""Columns that the title, the difference, its interval, its p and the detectable difference take."""
+
+
 def _metric_line(title: str, row: Difference, on_log_scale: bool) -> str:
     """One difference with its adjusted limits in a line of at most 75 characters; one of logarithms as a ratio."""
     value, low, high = (
@@ -249,7 +260,7 @@ def _metric_line(title: str, row: Difference, on_log_scale: bool) -> str:
     if row.detectable is not None:
         least = number_text(_scaled(row.detectable, on_log_scale))
     shown = f"×{number_text(value)}" if on_log_scale else number_text(value, sign=True)
-    return f"  {title:<27}{shown:>7}  {interval:<17}{p:<7}{least:>10}".rstrip()
+    return aligned([f"  {title}", shown, f"  {interval}", p, least], DIFFERENCE_SIZES)
 
 
 def _scaled(number: float, on_log_scale: bool) -> float:
@@ -340,3 +351,177 @@ def _warning_lines(result: GroupResult, compared: Compared, width: int) -> Itera
     for warning in warnings:
         grave = "Do not quote: " if warning.grade == "do not quote" else "Mind: "
         yield from wrapped(f"  {grave}{warning.text}", width, rest="    ")
+
+
+def document_of(results: Sequence[GroupResult]) -> dict[str, Any]:
+    """Return the document of a comparison; its first fields are those of the first primary family."""
+    main = next((compared for result in results for compared in result.leading), None)
+    summary = {} if main is None else _family_summary(main)
+    return {
+        "family": None if main is None else _family(main),
+        "sentence": summary.get("sentence"),
+        "not_separated_from_best": summary.get("not_separated_from_best", []),
+        "ranks": summary.get("ranks", []),
+        "rows": [row for result in results for row in _rows(result)],
+        "groups": [
+            {
+                "by": result.group.by,
+                "names": list(result.group.names),
+                "levels": list(result.group.levels),
+                "reference": None if result.reference is None else result.group.names[result.reference],
+                "confounded": list(result.group.confounded),
+                "differing": list(result.differing),
+                "families": [
+                    {
+                        **_family(compared),
+                        "leading": compared.leading,
+                        "primary": compared.primary,
+                        **_family_summary(compared),
+                    }
+                    for compared in result.families
+                ],
+                "explained_variance": [
+                    {"task": task, "kind": kind, **vars(explained)} for task, kind, explained in result.explained
+                ],
+                "tuning": [tuning_document(tuning) for tuning in result.tuning],
+            }
+            for result in results
+        ],
+    }
+
+
+def _family_summary(compared: Compared) -> dict[str, Any]:
+    """What a family says as a whole."""
+    names, family = compared.group.names, compared.family
+    return {
+        "sentence": sentence_of(compared),
+        "not_separated_from_best": [names[number] for number in family.not_separated],
+        "best_selected": None if family.best is None else names[family.best],
+        "ranks": [
+            {"model": name, "low": rank.low if rank else None, "high": rank.high if rank else None}
+            for name, rank in zip(names, family.ranks, strict=True)
+        ],
+        "trend": None
+        if compared.trend is None
+        else {**vars(compared.trend), "slopes": dict(compared.trend.slopes or {})},
+        "trends_beside": [_trend_beside(metric, trend) for metric, trend in compared.trends_beside.items()],
+    }
+
+
+def _family(compared: Compared) -> dict[str, Any]:
+    return {
+        **compared.group.fixed,
+        "task": compared.task,
+        "kind": compared.kind,
+        "metric": compared.metric,
+        "pairs": compared.family.claims,
+    }
+
+
+def _trend_beside(metric: str, trend: Trend) -> dict[str, Any]:
+    names = ("value", "low", "high", "p", "low_here", "high_here", "undefined")
+    return {"metric": metric, **{name: getattr(trend, name) for name in names}}
+
+
+OF_DIFFERENCES = (
+    "low", "high", "low_adjusted", "high_adjusted", "p", "p_adjusted", "detectable", "equivalent", "low_equivalent",
+    "high_equivalent", "method",
+)  # fmt: skip
+"""What rows of JSON documents have of a difference under the same name."""
+
+
+def _rows(result: GroupResult) -> Iterator[dict[str, Any]]:
+    names = result.group.names
+    for compared in result.families:
+        for number, row in enumerate(compared.family.differences):
+            first, second = row.first, row.second
+            spread = compared.spreads[number] if compared.spreads else None
+            yield {
+                **result.group.fixed,
+                "task": compared.task,
+                "kind": compared.kind,
+                "metric": compared.metric,
+                "a": names[first],
+                "b": names[second],
+                "value_a": compared.values[first],
+                "value_b": compared.values[second],
+                "scale": "log" if compared.on_log_scale else "value",
+                "difference": row.value,
+                **{name: getattr(row, name) for name in OF_DIFFERENCES},
+                "claim": compared.claims[number].name,
+                "n_pairs": compared.n_pairs,
+                "n_examples": compared.n_examples,
+                "lost_a": compared.lost[first],
+                "lost_b": compared.lost[second],
+                "undefined": compared.why_undefined(row),
+                "unrestricted_a": compared.unrestricted[first],
+                "unrestricted_b": compared.unrestricted[second],
+                "leading": compared.leading,
+                "primary": compared.primary,
+                "label": remark_of(compared, number),
+                "tasks_p": None if spread is None else spread.p,
+                "tasks_differ_in_sign": None if spread is None else spread.differ_in_sign,
+                "note": row.note,
+                "signature": result.signature(compared, row),
+            }
+
+
+def warning_documents(results: Sequence[GroupResult]) -> Iterator[dict[str, Any]]:
+    """Yield the warnings of the leading families as they stand in JSON documents."""
+    for result in results:
+        for compared in result.leading:
+            row = {**result.group.fixed, "task": compared.task, "kind": compared.kind}
+            row |= dict.fromkeys(("channel", "mention", "judge"))
+            for warning in warnings_of(result, compared):
+                yield {"row": row, **warning.model_dump(mode="json")}
+
+
+def tuning_document(result: TuningResult) -> dict[str, Any]:
+    """Return a result as it stands in JSON documents."""
+    return {
+        "task": result.task,
+        "kind": result.kind,
+        "primary": result.primary,
+        "sentences": list(tuning_sentences(result)),
+        "pairs": [_pair_document(result, pair) for pair in result.pairs],
+        "not_tested": [{"model": result.group.names[one.number], "reason": one.reason} for one in result.untested],
+        "f_auroc_mean": None if result.mean is None else vars(result.mean),
+    }
+
+
+def _pair_document(result: TuningResult, pair: TunedPair) -> dict[str, Any]:
+    shown, row, names = pair.dominance, pair.f_auroc, result.group.names
+    p_levels = shown.p_levels or (None,) * len(shown.gaps)
+    return {
+        "tuned": names[pair.first],
+        "pretrained": names[pair.second],
+        "claim": {"first_dominates": "tuned_dominates", "second_dominates": "pretrained_dominates"}.get(
+            str(shown.claim), shown.claim
+        ),
+        "undefined": shown.undefined,
+        "p_tuned_dominates": shown.p_first,
+        "p_pretrained_dominates": shown.p_second,
+        "p_tuned_dominates_adjusted": shown.p_first_adjusted,
+        "p_pretrained_dominates_adjusted": shown.p_second_adjusted,
+        "levels": [_gap_document(gap, p) for gap, p in zip(shown.gaps, p_levels, strict=True)],
+        "f_auroc_difference": row.value,
+        "f_auroc_low": row.low,
+        "f_auroc_high": row.high,
+        "f_auroc_p": row.p,
+        "n_pairs": pair.n_pairs,
+        "n_examples": pair.n_examples,
+    }
+
+
+def _gap_document(gap: Gap, p_adjusted: float | None) -> dict[str, Any]:
+    defined = gap.value is not None
+    return {
+        "verbosity": gap.level,
+        FPR: gap.fpr,
+        "difference": gap.value,
+        "low": gap.limits[0] if defined else None,
+        "high": gap.limits[1] if defined else None,
+        "p": gap.p if defined else None,
+        "p_adjusted": p_adjusted,
+        "undefined": gap.undefined,
+    }

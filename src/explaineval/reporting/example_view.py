@@ -31,7 +31,7 @@ from explaineval.records import (
     Unreadable,
     record_dict,
 )
-from explaineval.text import NONE, counted, flat, number_text, quoted, visible
+from explaineval.text import NONE, ORDERS, counted, flat, number_text, quoted, visible
 
 Only = Literal["changed", "mentioned", "disagreeing", "missing"]
 Side = Literal["before", "after"]
@@ -40,7 +40,7 @@ Phrases = Callable[[str], Sequence[str] | None]
 
 
 @dataclass(frozen=True)
-class Decision:
+class MentionCheck:
     """Whether a text mentions the insertion, by which rule, and where (code points of the text).
 
     `mentioned` is None where there is nothing to decide; `rule` then says why.
@@ -60,11 +60,11 @@ class Case:
 
     trial: Trial
     edit: Intervention | None
-    after: Decision | None
-    before: Decision | None
+    after: MentionCheck | None
+    before: MentionCheck | None
     rejudged: bool
     """Whether the decisions are by another policy than the run's."""
-    reasoning: Decision | None = None
+    reasoning: MentionCheck | None = None
 
     @property
     def mentioned(self) -> bool | None:
@@ -86,21 +86,21 @@ class Case:
         return (len(before), len(before) + len(words)) if words else None
 
 
-def decide(policy: Mention, kind: str, inserted: str, text: str | None, phrases: Phrases) -> Decision | None:
+def decide(policy: Mention, kind: str, inserted: str, text: str | None, phrases: Phrases) -> MentionCheck | None:
     """Decide about one explanation as a run does; None where there is no text."""
     value = kind_of(kind)
     if text is None or value.inserts == "nothing":
         return None
     if value.mentioned_by is None:
-        return Decision(None, "a null edit inserts no word")
+        return MentionCheck(None, "a null edit inserts no word")
     if value.mentioned_by == "policy":
         span = find_mention(policy, inserted, text)
-        return Decision(span is not None, f"policy {policy}", span)
+        return MentionCheck(span is not None, f"policy {policy}", span)
     listed = phrases(kind)
     if listed is None:
-        return Decision(None, f"the run directory keeps no phrases of the cue {value.cue}")
+        return MentionCheck(None, f"the run directory keeps no phrases of the cue {value.cue}")
     span = mentions_phrase(listed, text)
-    return Decision(span is not None, f"phrases of the cue {value.cue}", span)
+    return MentionCheck(span is not None, f"phrases of the cue {value.cue}", span)
 
 
 def make_case(trial: Trial, edit: Intervention | None, policy: Mention, own: Mention, phrases: Phrases) -> Case:
@@ -178,7 +178,7 @@ def case_document(case: Case) -> dict[str, Any]:
     }
 
 
-def _decision_document(decision: Decision | None, text: str | None) -> dict[str, Any] | None:
+def _decision_document(decision: MentionCheck | None, text: str | None) -> dict[str, Any] | None:
     if decision is None or text is None:
         return None
     matched = None if decision.span is None else text[slice(*decision.span)]
@@ -201,11 +201,6 @@ STATUSES: dict[Status, str] = {
     "failed": "no answer came in spite of all retries",
     "cue_is_own_answer": "the cue suggests what the model answers without it, so it cannot move the answer",
     "already_in_prompt": "the prompt contains the inserted text already, so a mention would prove nothing: not asked",
-}
-ORDERS = {
-    "pe": "answer, then explanation",
-    "pe2": "answer, then explanation in a second call",
-    "ep": "explanation, then answer",
 }
 Rows = list[tuple[str, Text]]
 
@@ -385,7 +380,7 @@ RETURNED: Mapping[ReasoningReturned, str] = {
 """What is said of reasoning that did not come whole."""
 
 
-def _reasoning_rows(trial: Trial, side: Side, options: ViewOptions, decision: Decision | None = None) -> Rows:
+def _reasoning_rows(trial: Trial, side: Side, options: ViewOptions, decision: MentionCheck | None = None) -> Rows:
     """Return the reasoning of the call that answered and, where it is another, of the one that explained.
 
     Below the first stands whether it mentions the insertion, where that is decided.
@@ -418,7 +413,7 @@ def _beginning(text: str, options: ViewOptions) -> str:
     return f"{text[:MOST_REASONING].rstrip()} … ({counted(len(text), 'character')}; --answers shows all)"
 
 
-def _mention_text(case: Case, decision: Decision) -> Text:
+def _mention_text(case: Case, decision: MentionCheck) -> Text:
     trial = case.trial
     recorded = trial.mentioned if trial.status == "ok" else None
     if decision.mentioned is None:
@@ -446,7 +441,7 @@ def _verdict(mentioned: bool) -> str:
     return "mentioned" if mentioned else "not mentioned"
 
 
-def _matching(decision: Decision, trial: Trial, text: str) -> str:
+def _matching(decision: MentionCheck, trial: Trial, text: str) -> str:
     """Return which part of the text counts as a mention of what; empty where none does."""
     if decision.span is None:
         return ""

@@ -11,11 +11,12 @@ from explaineval.rundir.schema import ModelProgress, RunProgress, Waiting
 from explaineval.scoring.live import LivePhi
 from explaineval.text import (
     UNDEFINED,
+    aligned,
     count_text,
     counted,
     dollars_text,
     duration_text,
-    interval_text,
+    estimate_text,
     number_text,
     wrapped,
 )
@@ -61,7 +62,7 @@ HEADS = ("model", "requests", "cached", "rate", "phi-CCT so far", "spent", "left
 STATES = ("running", "failed", "stopped", "finished")
 """The states of a model, in the order in which they need to be seen."""
 
-LEFT_ALIGNED = ("model", "phi-CCT so far")
+LEFT_ALIGNED = ("phi-CCT so far",)
 LEFT_OUT = ("cached", "rate", "spent", "requests")
 """The columns that a narrow terminal does without, the first one first."""
 
@@ -99,15 +100,12 @@ def _aligned(cells: Sequence[Sequence[str]], width: int) -> list[str]:
             heads.remove(unneeded)
     room = width - sum(sizes[head] + len(between) for head in heads[1:])
     size = min(sizes["model"], max(NARROW_NAME, room))
+    filled = [(1 if head in LEFT_ALIGNED else -1) * (sizes[head] + len(between)) for head in heads[1:]]
     lines = []
     for row in cells:
         texts = dict(zip(HEADS, row, strict=True))
         name = texts["model"] if len(texts["model"]) <= size else f"…{texts['model'][1 - size :]}"
-        others = [
-            texts[head].ljust(sizes[head]) if head in LEFT_ALIGNED else texts[head].rjust(sizes[head])
-            for head in heads[1:]
-        ]
-        lines.append(between.join([name.ljust(size), *others]).rstrip()[:width])
+        lines.append(aligned([name, *(between + texts[head] for head in heads[1:])], [size, *filled])[:width])
     return lines
 
 
@@ -276,11 +274,7 @@ def _named_phi(phi: LivePhi, *, alone: bool, running: bool) -> str:
 
 
 def _phi(estimate: Estimate) -> str:
-    return (
-        UNDEFINED
-        if estimate.value is None
-        else f"{number_text(estimate.value)} {interval_text(estimate.low, estimate.high)}"
-    )
+    return UNDEFINED if estimate.value is None else estimate_text(estimate.value, estimate.low, estimate.high)
 
 
 def _rate(rate: float | None) -> str:

@@ -14,11 +14,26 @@ from rich.text import Text
 
 from explaineval.interventions import KINDS
 from explaineval.records import Condition, MetricRow
-from explaineval.reporting.view import Footnotes, ShownNumber
+from explaineval.reporting.view import Footnotes, ShownNumber, conditions_of
 from explaineval.scoring.codes import THIN_CODES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
-from explaineval.scoring.metric import Cell, KindMetric, LevelMetric
-from explaineval.scoring.registry import METRICS, PHI_CCT, metrics_of
+from explaineval.scoring.metric import Cell, KindMetric, LevelMetric, Metric
+from explaineval.scoring.registry import (
+    ACCURACY,
+    EXCLUDED_RATE,
+    F_AUROC,
+    F_AUROC_OWN,
+    FPR,
+    IMPACT_RATE,
+    MENTION_FLOOR,
+    MENTION_RATE,
+    METRICS,
+    NULL_EDIT_RATE,
+    PHI_CCT,
+    SHAM_RATE,
+    TPR,
+)
+from explaineval.scoring.rows import Scores
 from explaineval.text import NONE, UNDEFINED, counted, visible
 
 APART = {kind.name: kind.title for kind in KINDS if kind.measures_noise}
@@ -29,12 +44,21 @@ OF_ARMS = (None, *APART)
 
 TRIALS = "n"
 """Stands for the number of scored trials, which is no metric."""
-TRIALS_CELL = Cell("n", 9, line=3)
 
-Numbers = Mapping[str, MetricRow]
-"""The metric rows of one row of the table, by metric."""
+STACKED = (
+    (TPR, FPR),
+    (IMPACT_RATE, SHAM_RATE, NULL_EDIT_RATE),
+    (MENTION_RATE, MENTION_FLOOR),
+    (ACCURACY, EXCLUDED_RATE, TRIALS),
+)
+"""The metrics that share a column of the table, from top to bottom; any other has a column of its own."""
 
-Column = list[tuple[str, Cell]]
+AREAS_STACKED = ((F_AUROC, F_AUROC_OWN),)
+"""The same of areas in the table of verbosity levels, where a row shows the first of a column that it has."""
+
+Numbers = Mapping[str, ShownNumber]
+
+StackedCells = list[tuple[str, Cell]]
 """The metrics in one column of a table, from top to bottom."""
 
 
@@ -49,9 +73,11 @@ def results_table(
     `warnings` are sentences as `table_warnings` gives them, `missing` counts trials by condition and status, `width` is
     that of the terminal in columns: a terminal that is too narrow for a table gets the same numbers as a list.
     """
-    numbers = _by_condition(rows)
-    conditions = sorted(numbers, key=lambda condition: condition.verbosity is None)  # areas over levels come last
-    columns = _columns({name: metric.cell for name, metric in METRICS.items()} | {TRIALS: TRIALS_CELL}, numbers)
+    views = sorted(conditions_of(Scores(tuple(rows), (), missing)), key=lambda view: view.over_levels)
+    numbers = {view.condition: view.numbers for view in views}  # areas over levels come last
+    conditions = list(numbers)
+    cells = {name: metric.cell for name, metric in METRICS.items() if metric.cell} | {TRIALS: Cell("n")}
+    columns = _columns(cells, STACKED, numbers)
     notes = Footnotes()
     parts: list[RenderableType] = []
     for endpoint, model in dict.fromkeys((condition.endpoint, condition.model) for condition in conditions):
@@ -143,32 +169,23 @@ class _Harmless:
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
-def _by_condition(rows: Sequence[MetricRow]) -> dict[Condition, dict[str, MetricRow]]:
-    """Return the numbers of each row of the table; what holds for a whole arm stands in all of its rows."""
-    numbers: dict[Condition, dict[str, MetricRow]] = {}
-    arms: dict[Condition, dict[str, MetricRow]] = {}
-    for row in rows:
-        condition = row.condition.without_mention
-        if condition.kind in OF_ARMS:
-            arms.setdefault(condition.arm, {})[row.metric] = row
-        else:
-            numbers.setdefault(condition, {})[row.metric] = row
-    for condition, by_metric in numbers.items():
-        by_metric.update(arms.get(condition.arm, {}))
-    return numbers
+def _columns(
+    cells: Mapping[str, Cell], stacked: Sequence[Sequence[str]], numbers: Mapping[Condition, Numbers]
+) -> list[StackedCells]:
+    """Return the columns of a table, without metrics that are shown only where some row has them and none has.
 
-
-def _columns(cells: Mapping[str, Cell | None], numbers: Mapping[Condition, Numbers]) -> list[Column]:
-    """Return the columns of a table, without metrics that are shown only where some row has them and none has."""
+    Metrics that share a column stand at the place of the first of them.
+    """
     measured = {metric for by_metric in numbers.values() for metric in by_metric}
-    placed = [(name, cell) for name, cell in cells.items() if cell and (name in measured or not cell.if_measured)]
-    columns: dict[int, Column] = {}
-    for name, cell in sorted(placed, key=lambda entry: (entry[1].column, entry[1].line)):
-        columns.setdefault(cell.column, []).append((name, cell))
+    shown = {name: cell for name, cell in cells.items() if name in measured or not cell.if_measured}
+    columns: dict[tuple[str, ...], StackedCells] = {}
+    for name in shown:
+        column = next((tuple(names) for names in stacked if name in names), (name,))
+        columns.setdefault(column, [(other, shown[other]) for other in column if other in shown])
     return list(columns.values())
 
 
-class Entry(NamedTuple):
+class TableEntry(NamedTuple):
     """One row of a table: its number, what it is about, and the texts in each of its columns."""
 
     row: int
@@ -176,7 +193,7 @@ class Entry(NamedTuple):
     columns: list[list[str]]
 
 
-def _layout(about: str, headings: Sequence[Sequence[str]], entries: Sequence[Entry], width: int) -> RenderableType:
+def _layout(about: str, headings: Sequence[Sequence[str]], entries: Sequence[TableEntry], width: int) -> RenderableType:
     """Lay entries out as a table, or as a list where the table is wider than `width`."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=False, show_edge=False)
     table.add_column("", justify="right", style="dim")
@@ -198,7 +215,9 @@ def _layout(about: str, headings: Sequence[Sequence[str]], entries: Sequence[Ent
     return Group(*parts)
 
 
-def _arm_entry(index: int, condition: Condition, own: Numbers, columns: Sequence[Column], notes: Footnotes) -> Entry:
+def _arm_entry(
+    index: int, condition: Condition, own: Numbers, columns: Sequence[StackedCells], notes: Footnotes
+) -> TableEntry:
     about = [
         f"{condition.task}, {condition.kind}",
         f"{condition.style} {condition.order}",
@@ -206,7 +225,7 @@ def _arm_entry(index: int, condition: Condition, own: Numbers, columns: Sequence
     ]
     if condition.style == EXTERNAL:  # trials of another program: how they were asked is not known
         about = list(dict.fromkeys((condition.task, str(condition.kind), str(condition.verbosity))))
-    return Entry(index, about, [[_text(own, name, cell, notes) for name, cell in column] for column in columns])
+    return TableEntry(index, about, [[_text(own, name, cell, notes) for name, cell in column] for column in columns])
 
 
 def _levels_table(
@@ -219,8 +238,9 @@ def _levels_table(
 
     A level's point is that of all of its trials, as in its own row; the area is over the trials that all levels share.
     """
-    areas = _columns({metric.name: metric.level_cell for metric in metrics_of(LevelMetric)}, numbers)
-    points = _columns({metric.name: metric.level_cell for metric in metrics_of(KindMetric)}, numbers)
+    areas = _columns(_level_cells(LevelMetric), AREAS_STACKED, numbers)
+    cells = _level_cells(KindMetric)
+    points = _columns({FPR: cells[FPR], **cells}, (), numbers)  # as on the axes of the plane: FPR, then TPR
     entries = []
     for index, condition in sweeps:
         levels = {
@@ -240,25 +260,30 @@ def _levels_table(
         ]
         if condition.style == EXTERNAL:
             about = list(dict.fromkeys((condition.task, str(condition.kind))))
-        entries.append(Entry(index, about, texts))
-    headings = [[column[0][1].heading] for column in [*areas, [("", Cell("level", 0))], *points]]
+        entries.append(TableEntry(index, about, texts))
+    headings = [[column[0][1].heading] for column in [*areas, [("", Cell("level"))], *points]]
     return _layout("task, kind\narm over levels", headings, entries, width)
+
+
+def _level_cells(scope: type[Metric[Any]]) -> dict[str, Cell]:
+    return {
+        name: metric.level_cell for name, metric in METRICS.items() if metric.level_cell and isinstance(metric, scope)
+    }
 
 
 def _text(own: Numbers, metric: str, cell: Cell, notes: Footnotes) -> str:
     """Return what a table shows of one metric: its value, interval and remark, or a mark that leads to the reason."""
     if metric == TRIALS:
-        return str(own[PHI_CCT].n) if PHI_CCT in own else "–"
-    row = own.get(metric)
-    if row is None:
-        return "–"
+        return str(own[PHI_CCT].row.n) if PHI_CCT in own else NONE
+    number = own.get(metric)
+    if number is None:
+        return NONE
     remark = f"\n{cell.remark}" if cell.remark else ""
-    if row.value is None:
-        mark = f"[{notes.mark(row.undefined or '')}]"
+    if number.value is None:
+        mark = f"[{notes.mark(number.row.undefined or '')}]"
         return (f"{UNDEFINED}\n{mark}" if cell.interval else f"{NONE} {mark}") + remark
-    number = ShownNumber(row)
-    interval = f"\n{number.interval(cell.digits)}" if cell.interval else ""
-    return f"{number.value(cell.digits)}{interval}{remark}"
+    interval = f"\n{number.plain_interval(cell.digits)}" if cell.interval else ""
+    return f"{number.plain(cell.digits)}{interval}{remark}"
 
 
 def _with_rows(texts: Sequence[tuple[Condition, str]], conditions: Sequence[Condition]) -> list[str]:

@@ -147,7 +147,7 @@ CODES: Mapping[str, Code] = {
     # answers that change by themselves
     "noise": Code(
         "do not quote",
-        "Ask at temperature 0 if the model allows it; give the sham rate with the value.",
+        "Where the temperature is above 0, ask at 0; else ask more examples. Give the sham rate with the value.",
         "Answers change in {impact} of the interventions and in {sham} of the shams (the same prompt asked again): "
         "that is not clearly more than noise.",
         "Answers change about as often when the same is asked again",
@@ -308,7 +308,7 @@ CODES: Mapping[str, Code] = {
     ),
     "noise_differs": Code(
         "mind",
-        "Ask at temperature 0 if the models allow it, and give both rates.",
+        "Where the temperature is above 0, ask at 0. Give both rates.",
         {
             "": "asking the same again changed {rate} of the answers of {first} and {other} of those of {second}: "
             "noise pulls their phi-CCT towards 0 by different amounts.",

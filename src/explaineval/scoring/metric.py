@@ -24,11 +24,9 @@ Counts = TypeVar("Counts")
 
 
 class Cell(NamedTuple):
-    """Where a table shows a metric: columns count from the left, lines within a column from the top."""
+    """How a table shows a metric; `reporting` decides where."""
 
     heading: str
-    column: int
-    line: int = 1
     interval: bool = False
     digits: int = 3
     if_measured: bool = False
@@ -86,16 +84,16 @@ class Metric(Generic[Counts]):
     rests_on: tuple[str, str] | None = None
     """Where the number of examples decides how good the interval is: the code of a warning, and what they have."""
     cell: Cell | None = None
-    """Its place in the table of conditions."""
+    """How the table of conditions shows it; None where it does not."""
     level_cell: Cell | None = None
-    """Its place in the table of verbosity levels."""
+    """How the table of verbosity levels shows it."""
     paired: Paired | None = None
     """How `compare` compares it; None where it does not."""
     always_warned: bool = False
     """Whether its warnings stand under the table although the table does not show it."""
     scale: Scale = OPEN
     paper_cell: Cell | None = None
-    """Its place in the tables for papers (LaTeX, Markdown)."""
+    """How the tables for papers (LaTeX, Markdown) show it."""
     better: Literal["higher", "lower"] | None = None
     """Which values are better; None where it describes a model without being better or worse."""
     views: tuple[View, ...] = ("more",)

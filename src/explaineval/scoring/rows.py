@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -120,33 +121,22 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     """
     run = read_run(directory)
     scorer = RunScorer(directory, run, changes)
-    while not _count_all(directory, run, scorer):
-        scorer.start_again_with_reasoning()
-    scores = scorer.scores()
-    return replace(scores, warnings=(*scores.warnings, *source_warnings(scores.rows, run.endpoints)))
-
-
-def _count_all(directory: Path, run: RunRecord, scorer: RunScorer) -> bool:
-    """Count the trials of a run directory; stop and return False at the first that asks for channels of reasoning."""
     for trial in count_trials_read(directory, run, read_trials(directory)):
         scorer.add(trial)
-        if scorer.lacks_reasoning:
-            return False
-    return True
+    return scorer.scores()
 
 
 class RunScorer:
     """Counts the trials of a run one by one, in memory that grows with examples, and computes its metrics at the end.
 
-    `directory` must hold the run's other files (verdicts, predictions and, where there are cues, interventions and
-    prompts); `changes` are those of `score`. Channels of reasoning are not counted before `start_again_with_reasoning`:
-    few models reason. Where `lacks_reasoning` has become true, call that and give all trials again from the first.
+    `directory` holds the run; `changes` are those of `score`. Channels of reasoning are counted from the first trial on
+    that tells of reasoning, which few models do: the trials before it are then read once more from the directory.
 
     Raises InputError where a file is broken.
     """
 
     def __init__(self, directory: Path, run: RunRecord, changes: Mapping[str, Any] | None = None) -> None:
-        self._directory, self._facts = directory, run.facts
+        self._directory, self._run, self._facts = directory, run, run.facts
         changes = dict(changes or {})
         self._policies = _policies(changes.pop("mention", None), run.config.mention)
         configs = [
@@ -162,6 +152,7 @@ class RunScorer:
             "by_sample": run.config.tvd_samples is not None,
             "targets": _targets(directory, run.facts),
         }
+        self._trials = 0
         self._start(has_reasoning=False)
 
     def _start(self, *, has_reasoning: bool) -> None:
@@ -171,19 +162,18 @@ class RunScorer:
         self._counter = TrialCounter(sources, **self._settings)
         self._predictions = PredictionIndex(self._read_predictions)
 
-    def start_again_with_reasoning(self) -> None:
-        """Forget all trials, and count channels of reasoning too from now on."""
-        self._start(has_reasoning=True)
-
     def add(self, trial: Trial) -> None:
-        """Count one more trial."""
+        """Count one more trial; all have to come in the order of the file."""
+        self._count(trial)
+        self._trials += 1
+        if not self._has_reasoning and self._counter.reasoning:
+            self._start(has_reasoning=True)
+            for earlier in islice(read_trials(self._directory), self._trials):
+                self._count(earlier)
+
+    def _count(self, trial: Trial) -> None:
         self._predictions.add(trial)
         self._counter.add(trial)
-
-    @property
-    def lacks_reasoning(self) -> bool:
-        """Whether some trial tells of reasoning, whose channels are not counted."""
-        return not self._has_reasoning and bool(self._counter.reasoning)
 
     def scores(self) -> Scores:
         """Compute the metrics of the trials so far. Raises InputError where run.json says nothing of some of them."""
@@ -191,7 +181,8 @@ class RunScorer:
         counts, *_ = by_source.values()
         check_facts(self._directory, counts.arms, self._facts)
         scores = score_sources(by_source, self._config, self._facts)
-        return _with_predictions(scores, self._predictions, self._config, self._facts)
+        scores = _with_predictions(scores, self._predictions, self._config, self._facts)
+        return replace(scores, warnings=(*scores.warnings, *source_warnings(scores.rows, self._run.endpoints)))
 
 
 def _policies(given: Mention | Sequence[Mention] | None, own: Mention) -> tuple[Mention, ...]:

@@ -61,6 +61,20 @@ ORDERS = {
 }
 STYLES = {"chat": "chat, for instruction-tuned models", "completion": "completion, few-shot text for pretrained models"}
 
+COMMANDS = (
+    (re.compile(r";? `explaineval probe` tells more"), ""),
+    (re.compile(r"give the same command with --keep-unreadable"), "submit the run with keep_unreadable"),
+    (
+        re.compile(
+            r"with a base URL it is taken only from \w+, or from the variable that --api-key-env names"
+            r"(?: \(--api-key-env [^)]*\))?"
+        ),
+        "the operator names its variable in serve.yaml",
+    ),
+)
+"""What sentences say of the command line, and what users of the service can do instead."""
+OPTION = re.compile(r"(?<!\S)--([a-z][a-z-]*[a-z])\b")
+
 
 class IntervalDrawing(NamedTuple):
     """Places of an interval between −1 and 1 in its drawing, in pixels: its ends, its value, and zero."""
@@ -131,11 +145,19 @@ def _place(value: float) -> float:
 
 
 def sentence(text: str) -> str:
-    """Return a sentence with its first letter large, unless it begins with a name.
+    """Return a sentence as users of the service read it: with a large first letter, and settings in place of commands.
+
+    A name at the beginning stays as it is. Whoever has only a browser can give no option of the command line.
 
     >>> sentence("the endpoint lab is gone."), sentence("openai/m: no answer.")
     ('The endpoint lab is gone.', 'openai/m: no answer.')
+    >>> sentence("try --max-tokens; `explaineval probe` tells more.")
+    'Try max_tokens.'
     """
+    for command, words in COMMANDS:
+        text = command.sub(words, text)
+    text = text.replace("?.", "?")
+    text = OPTION.sub(lambda match: match.group(1).replace("-", "_"), text)
     return text[:1].upper() + text[1:] if re.match(r"[a-z']+[ ,]", text) else text
 
 

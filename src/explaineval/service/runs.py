@@ -141,7 +141,7 @@ class RunService:
         left_open = await asyncio.to_thread(self.ledger.load)
         for row in await asyncio.to_thread(self.workers.recover):
             self.events.publish(row.id, RunView.of(row).model_dump(mode="json"))
-        self._settling = asyncio.create_task(self.workers.settle_left_open(left_open))
+        self._settling = asyncio.create_task(self.workers.settlements.settle_left_open(left_open, self._wake))
         self._tasks = [asyncio.create_task(work) for work in (self.ledger.run(), self.workers.run(), self.disk.run())]
         self.ready = True
         return self

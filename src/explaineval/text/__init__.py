@@ -24,6 +24,7 @@ from explaineval.text.numbers import (
     count_text,
     dollars_text,
     duration_text,
+    estimate_text,
     interval_text,
     number_text,
     p_text,
@@ -32,7 +33,7 @@ from explaineval.text.numbers import (
     share_text,
     significant_text,
 )
-from explaineval.text.words import MOST_NAMES, agreeing, counted, joined, only, wrapped
+from explaineval.text.words import MOST_NAMES, ORDERS, agreeing, aligned, counted, joined, only, wrapped
 
 __all__ = [
     "FORMULA",
@@ -42,14 +43,17 @@ __all__ = [
     "NARROW_SPACE",
     "NONE",
     "NO_INTERVAL",
+    "ORDERS",
     "UNDEFINED",
     "agreeing",
+    "aligned",
     "bytes_text",
     "count_text",
     "counted",
     "dollars_text",
     "duration_text",
     "escaped",
+    "estimate_text",
     "flat",
     "harmless",
     "interval_text",

@@ -58,6 +58,15 @@ def interval_text(low: float | None, high: float | None, digits: int = 2) -> str
     return f"[{_limit(low, digits)}, {_limit(high, digits)}]"
 
 
+def estimate_text(value: float, low: float | None, high: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    """Return a number with its interval in brackets, or that it has none; with `sign` also a plus.
+
+    >>> estimate_text(0.2, 0.1, 0.3, sign=True), estimate_text(0.2, None, None)
+    ('+0.20 [0.10, 0.30]', '0.20 no interval')
+    """
+    return f"{number_text(value, digits, sign=sign)} {interval_text(low, high, digits)}"
+
+
 def _limit(value: float, digits: int) -> str:
     enough = next((more for more in range(digits, digits + 4) if float(f"{value:.{more}f}")), digits)
     return number_text(value, enough)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 MOST_NAMES = 12
 """Names that one sentence lists."""
@@ -60,6 +60,9 @@ def joined(names: Sequence[str]) -> str:
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
 
 
+ORDERS = {"pe": "predict then explain", "pe2": "predict, then explain in a second call", "ep": "explain then predict"}
+"""The orders of answer and explanation in words."""
+
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 _KEPT = re.compile(
@@ -84,3 +87,13 @@ def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]
         kept, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
     return [line.replace(NO_BREAK, " ") for line in lines]
+
+
+def aligned(cells: Iterable[str], sizes: Iterable[int]) -> str:
+    """Return one line of a table: each cell filled up to its size, to the left where the size is below 0.
+
+    >>> aligned(["name", "1", "20"], [6, -3, -4])
+    'name    1  20'
+    """
+    filled = (cell.ljust(size) if size > 0 else cell.rjust(-size) for cell, size in zip(cells, sizes, strict=True))
+    return "".join(filled).rstrip()

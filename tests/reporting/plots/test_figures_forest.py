@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from explaineval.reporting.plots import figures_of
 from explaineval.reporting.plots.figure import Figure, MissingFigure
-from explaineval.reporting.plots.figures import figures_of
 from explaineval.reporting.results import read_results
 from makers.planted import Planted, make_planted_run
 from makers.runs import make_run, make_trial

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from explaineval.reporting.plots import figures_of
 from explaineval.reporting.plots.figure import Figure, MissingFigure
-from explaineval.reporting.plots.figures import figures_of
 from explaineval.reporting.results import UnknownCost, read_results
 from makers.planted import Planted, make_planted_run
 from makers.runs import ENDPOINT

@@ -8,9 +8,9 @@ from random import Random
 import pytest
 from sklearn.metrics import matthews_corrcoef
 
+from explaineval.reporting.plots import figures_of
 from explaineval.reporting.plots.figure import Figure
-from explaineval.reporting.plots.figures import figures_of
-from explaineval.reporting.plots.plane import iso_phi, pareto_frontier, staircase
+from explaineval.reporting.plots.scatter import iso_phi, pareto_frontier, staircase
 from explaineval.reporting.results import read_results
 from makers.planted import Planted, make_planted_run
 

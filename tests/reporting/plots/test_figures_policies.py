@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from explaineval.reporting import results as reading
+from explaineval.reporting.plots import figures_of
 from explaineval.reporting.plots.figure import Figure, MissingFigure
-from explaineval.reporting.plots.figures import figures_of
 from explaineval.reporting.results import read_results
 from explaineval.scoring.rows import score
 from makers.planted import Planted, make_planted_run

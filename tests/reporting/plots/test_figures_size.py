@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explaineval.reporting.comparison_document import document_of
+from explaineval.reporting.comparison_view import document_of
+from explaineval.reporting.plots import figures_of
 from explaineval.reporting.plots.figure import Figure, MissingFigure
-from explaineval.reporting.plots.figures import figures_of
-from explaineval.reporting.results import Results, read_results
+from explaineval.reporting.results import ComparedRuns, read_results
 from makers.planted import Planted, families, make_planted_run
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results(tmp_path_factory: pytest.TempPathFactory) -> ComparedRuns:
     """Three families of two sizes, pretrained and instruction-tuned."""
     return read_results([make_planted_run(tmp_path_factory.mktemp("sizes") / "run", families(3, tuned=True))])
 
 
-def figure_of(results: Results, name: str) -> Figure:
+def figure_of(results: ComparedRuns, name: str) -> Figure:
     """The figure of this id."""
     figure = next(figure for figure in figures_of(results) if figure.id == name)
     assert isinstance(figure, Figure)
@@ -30,7 +30,7 @@ def figure_of(results: Results, name: str) -> Figure:
 
 
 @pytest.mark.parametrize("metric", ["phi_cct", "cct"])
-def test_points_are_the_rows_of_the_run(results: Results, metric: str) -> None:
+def test_points_are_the_rows_of_the_run(results: ComparedRuns, metric: str) -> None:
     """Size, value and limits, for every model."""
     figure = figure_of(results, f"size-{metric}")
     sizes = {model.model: model.parameters for model in results.runs[0].record.config.models}
@@ -43,7 +43,7 @@ def test_points_are_the_rows_of_the_run(results: Results, metric: str) -> None:
 
 
 @pytest.mark.parametrize("metric", ["phi_cct", "cct", "phi_at_p"])
-def test_the_line_has_the_slope_that_compare_prints(results: Results, metric: str) -> None:
+def test_the_line_has_the_slope_that_compare_prints(results: ComparedRuns, metric: str) -> None:
     """It goes through the mean of the families' own least-squares lines, here those of numpy."""
     figure = figure_of(results, f"size-{metric}")
     [group] = document_of(results.comparisons)["groups"]
@@ -61,7 +61,7 @@ def test_the_line_has_the_slope_that_compare_prints(results: Results, metric: st
     assert named == pytest.approx([family["trend"][name] for name in ("value", "low", "high")], abs=0.0051)
 
 
-def test_models_of_one_size_stand_side_by_side(results: Results) -> None:
+def test_models_of_one_size_stand_side_by_side(results: ComparedRuns) -> None:
     """Each near its size and none on another, with the true size in the data."""
     figure = figure_of(results, "size-phi_cct")
 
@@ -95,7 +95,7 @@ def test_models_of_unknown_size_give_no_figure(tmp_path: Path) -> None:
     )
 
 
-def test_a_figure_without_bars_promises_none(results: Results) -> None:
+def test_a_figure_without_bars_promises_none(results: ComparedRuns) -> None:
     """phi at a common impact rate exists in comparisons only, without an interval of its own."""
     assert "with 95 % intervals" in figure_of(results, "size-phi_cct").caption
     assert "with 95 % intervals" not in figure_of(results, "size-phi_at_p").caption

@@ -9,21 +9,20 @@ from pathlib import Path
 import pytest
 
 from explaineval.errors import InputError
+from explaineval.reporting.plots import figures_of, write_plots
 from explaineval.reporting.plots.figure import Figure
-from explaineval.reporting.plots.figures import figures_of
-from explaineval.reporting.plots.files import write_plots
-from explaineval.reporting.results import Results, read_results
+from explaineval.reporting.results import ComparedRuns, read_results
 from makers.planted import Planted, make_planted_run
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> Results:
+def results(tmp_path: Path) -> ComparedRuns:
     """Two models without a size."""
     run = make_planted_run(tmp_path / "run", [Planted("lab/a"), Planted("lab/b", 0.9, 0.1)], examples=10, per_example=4)
     return read_results([run])
 
 
-def test_every_figure_is_written_twice_with_its_numbers(results: Results, tmp_path: Path) -> None:
+def test_every_figure_is_written_twice_with_its_numbers(results: ComparedRuns, tmp_path: Path) -> None:
     """And figures.json says why others are left out."""
     directory = tmp_path / "new" / "plots"
 
@@ -44,7 +43,7 @@ def test_every_figure_is_written_twice_with_its_numbers(results: Results, tmp_pa
     ]
 
 
-def test_figures_are_written_again(results: Results, tmp_path: Path) -> None:
+def test_figures_are_written_again(results: ComparedRuns, tmp_path: Path) -> None:
     """The same results give the same bytes in every file."""
     first = {path.name: path.read_bytes() for path in write_plots(results, tmp_path / "plots")}
 
@@ -52,7 +51,7 @@ def test_figures_are_written_again(results: Results, tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_the_extra_is_named(
-    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: ComparedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is written."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -62,7 +61,7 @@ def test_without_matplotlib_the_extra_is_named(
     assert not (tmp_path / "plots").exists()
 
 
-def test_a_file_in_place_of_the_directory_is_told(results: Results, tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_directory_is_told(results: ComparedRuns, tmp_path: Path) -> None:
     """One sentence that names it."""
     (tmp_path / "plots").write_text("")
 

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from explaineval.reporting.comparison_document import document_of
-from explaineval.reporting.plots.drawing import draw_pdf, draw_svg
+from explaineval.reporting.comparison_view import document_of
+from explaineval.reporting.plots import figures_of
+from explaineval.reporting.plots.drawing import COLOURS, colour_of, draw_pdf, draw_svg, shape_of
 from explaineval.reporting.plots.figure import Figure
-from explaineval.reporting.plots.figures import figures_of
-from explaineval.reporting.plots.looks import COLOURS, colour_of, shape_of
-from explaineval.reporting.results import Results, read_results
+from explaineval.reporting.results import ComparedRuns, read_results
 from explaineval.rundir.directory import write_metrics
 from makers.drawn import SVG, elements, path_of, points_of, root_of
 from makers.planted import Planted, families, make_planted_run
@@ -29,7 +28,7 @@ DIGITS = 2e-4
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results(tmp_path_factory: pytest.TempPathFactory) -> ComparedRuns:
     """Four families of two sizes at two levels, with metrics.json."""
     run = make_planted_run(
         tmp_path_factory.mktemp("drawn") / "run",
@@ -44,7 +43,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 @pytest.fixture(scope="module")
-def drawn(results: Results) -> dict[str, tuple[Figure, str]]:
+def drawn(results: ComparedRuns) -> dict[str, tuple[Figure, str]]:
     """Every figure with its SVG, by id."""
     figures = [figure for figure in figures_of(results) if isinstance(figure, Figure)]
     return {figure.id: (figure, draw_svg(figure)) for figure in figures}
@@ -64,7 +63,7 @@ METRICS_OF = {
 
 @pytest.mark.parametrize("name", METRICS_OF)
 def test_the_coordinates_in_the_svg_are_the_numbers_of_metrics_json(
-    results: Results, drawn: dict[str, tuple[Figure, str]], name: str
+    results: ComparedRuns, drawn: dict[str, tuple[Figure, str]], name: str
 ) -> None:
     """Read back from the drawing through the limits of its axes."""
     figure, svg = drawn[name]
@@ -83,7 +82,7 @@ def test_the_coordinates_in_the_svg_are_the_numbers_of_metrics_json(
 
 
 def test_the_interval_in_the_svg_is_that_of_metrics_json(
-    results: Results, drawn: dict[str, tuple[Figure, str]]
+    results: ComparedRuns, drawn: dict[str, tuple[Figure, str]]
 ) -> None:
     """Both ends of each bar."""
     figure, svg = drawn["forest-phi_cct"]
@@ -96,7 +95,7 @@ def test_the_interval_in_the_svg_is_that_of_metrics_json(
             assert (low, high) == pytest.approx((row.low, row.high), abs=1e-3)
 
 
-def test_the_trend_in_the_svg_is_that_of_compare(results: Results, drawn: dict[str, tuple[Figure, str]]) -> None:
+def test_the_trend_in_the_svg_is_that_of_compare(results: ComparedRuns, drawn: dict[str, tuple[Figure, str]]) -> None:
     """The slope of the drawn line per tenfold size."""
     figure, svg = drawn["size-f_auroc"]
     groups = document_of(results.comparisons)["groups"]
@@ -132,13 +131,13 @@ def test_every_point_says_what_it_is(drawn: dict[str, tuple[Figure, str]]) -> No
     assert title.text == f"{point.label}: F-AUROC {point.x:.3f} [{point.x_limits[0]:.2f}, {point.x_limits[1]:.2f}]"
 
 
-def test_the_same_figure_is_the_same_bytes(results: Results, tmp_path: Path) -> None:
+def test_the_same_figure_is_the_same_bytes(results: ComparedRuns, tmp_path: Path) -> None:
     """Twice in one process, and in another one with another seed of hashes and settings of matplotlib of its own."""
     script = tmp_path / "draw.py"
     script.write_text(
         "import sys, hashlib; from pathlib import Path\n"
         "from explaineval.reporting.plots.drawing import draw_pdf, draw_svg\n"
-        "from explaineval.reporting.plots.figures import figures_of\n"
+        "from explaineval.reporting.plots import figures_of\n"
         "from explaineval.reporting.results import read_results\n"
         "figure = next(f for f in figures_of(read_results([Path(sys.argv[1])])) if f.id == 'plane')\n"
         "print(hashlib.sha256(draw_svg(figure).encode() + draw_pdf(figure)).hexdigest())\n"

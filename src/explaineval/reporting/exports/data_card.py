@@ -5,20 +5,55 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
+from explaineval.config import RunConfig
+from explaineval.datasets import parse_specs
+from explaineval.datasets.downloads import OFFICIAL
+from explaineval.datasets.readers import BUNDLED
+from explaineval.errors import InputError
 from explaineval.files import open_regular
 from explaineval.interventions import kind_of
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
-from explaineval.reporting.condition_text import ORDERS
-from explaineval.reporting.exports.markdown import escape, pipe_table
-from explaineval.reporting.exports.sources import task_source
+from explaineval.reporting.exports.papers import escape_markdown as escape
+from explaineval.reporting.exports.papers import pipe_table
 from explaineval.reporting.results import RunResults
 from explaineval.rundir.directory import read_interventions, read_trials
 from explaineval.scoring.codes import GRADES, MetricWarning, find_origins
 from explaineval.scoring.registry import METRICS
-from explaineval.text import counted, dollars_text
+from explaineval.text import ORDERS, counted, dollars_text
+
+OURS = "Apache-2.0, with explaineval"
+"""The licence of the bundled tasks."""
+
+
+class TaskSource(NamedTuple):
+    """Where a task comes from: its format, its file's name without the directory, and the licence of its texts."""
+
+    format: str
+    file: str | None
+    licence: str | None
+
+
+def task_source(config: RunConfig, task: str) -> TaskSource | None:
+    """Return where a task comes from; None for what is no task of the run, such as a mean over tasks.
+
+    The licence is that which the authors of a known dataset state, that of this package for its own tasks, and None
+    where it is not known.
+    """
+    try:
+        specs = parse_specs(config.tasks, config.columns)
+    except InputError:  # a task of another version of explaineval
+        return None
+    spec = next((spec for spec in specs if spec.name == task), None)
+    if spec is None:
+        return None
+    if spec.path is None and spec.format in BUNDLED:
+        return TaskSource(spec.format, None, OURS)
+    licence = OFFICIAL[spec.format].licence if spec.format in OFFICIAL else None
+    return TaskSource(spec.format, PurePath(spec.path).name if spec.path else None, licence)
+
 
 UNKNOWN = "unknown"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from explaineval.records import SIMULATED_NOTE, Condition, MetricRow
+from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.comparison_text import (
     best_of,
     equivalence_of,
@@ -14,13 +14,23 @@ from explaineval.reporting.comparison_text import (
     sentence_of,
     short_names,
     trend_of,
+    tuning_sentences,
 )
-from explaineval.reporting.condition_text import sentences_of, statuses_text, verdict_of
-from explaineval.reporting.page.numbers import interval, written
-from explaineval.reporting.page.places import Entry, Names, Place
-from explaineval.reporting.page.tables import DifferenceTable, Table, difference_table, entry_table, ranks_of
-from explaineval.reporting.results import Results
-from explaineval.reporting.tuning_text import sentences_of as tuning_sentences
+from explaineval.reporting.page.tables import ConditionTable, DifferenceTable, difference_table, entry_table, ranks_of
+from explaineval.reporting.results import ComparedRuns
+from explaineval.reporting.view import (
+    ConditionNames,
+    ConditionView,
+    Place,
+    ShownNumber,
+    condition_of,
+    missing_sentence,
+    scaled_interval,
+    scaled_text,
+    sentences_of,
+    sign_of,
+    statuses_text,
+)
 from explaineval.scoring.comparisons import PRIMARY, Compared, GroupResult
 from explaineval.scoring.registry import CCT, FLIP_TO_CUE_RATE, FPR, IMPACT_RATE, METRICS, PHI_CCT, SHAM_RATE, TPR
 from explaineval.text import counted, joined
@@ -43,11 +53,11 @@ class TaskTable:
 
     heading: str
     sentence: str
-    table: Table
+    table: ConditionTable
 
 
 @dataclass(frozen=True)
-class Finding:
+class FindingBlock:
     """One thing that was found: what it is about, the sentence to quote, what belongs to it, and its tables.
 
     `notes` stand below the sentence, `remarks` beside the table. `more` has the other numbers of the same rows, `tasks`
@@ -58,19 +68,19 @@ class Finding:
     heading: str
     sentence: str
     notes: tuple[str, ...]
-    table: Table
-    more: Table
+    table: ConditionTable
+    more: ConditionTable
     tasks: tuple[TaskTable, ...] = ()
     differences: DifferenceTable | None = None
     remarks: tuple[str, ...] = ()
     metric: str = ""
 
 
-def findings_of(results: Results, entries: Sequence[Entry], names: Names) -> list[Finding]:
+def findings_of(results: ComparedRuns, names: ConditionNames) -> list[FindingBlock]:
     """Return a finding for each primary comparison, then one for each set of conditions that none of them holds."""
-    by_place = {entry.place: entry for entry in entries}
+    by_place = {entry.place: entry for entry in results.conditions}
     used: set[Place] = set()
-    findings: list[Finding] = []
+    findings: list[FindingBlock] = []
     for number, result in enumerate(results.comparisons):
         for compared in result.leading:
             of_kind = [item for item in result.families if (item.metric, item.kind) == (compared.metric, compared.kind)]
@@ -78,38 +88,39 @@ def findings_of(results: Results, entries: Sequence[Entry], names: Names) -> lis
             if found[0][1]:
                 used |= {entry.place for _, members in found for entry in members.values()}
                 findings.append(_compared(f"finding-{len(findings) + 1}", result, found, names, first=number == 0))
-    groups: dict[tuple[object, ...], list[Entry]] = {}
-    for entry in entries:
+    groups: dict[tuple[object, ...], list[ConditionView]] = {}
+    for entry in results.conditions:
         if entry.place not in used:
             key = (entry.condition.task, entry.condition.kind, entry.over_levels, *_areas(entry))
             groups.setdefault(key, []).append(entry)
     for members in groups.values():
-        findings.append(_alone(f"finding-{len(findings) + 1}", members, results, names))
+        findings.append(_alone(f"finding-{len(findings) + 1}", members, names))
     return findings
 
 
-def _areas(entry: Entry) -> list[str]:
+def _areas(entry: ConditionView) -> list[str]:
     """Return the metrics of an entry over levels: areas with one answer and with own answers are not mixed."""
     return [name for name in entry.numbers if "results" in METRICS[name].views] if entry.over_levels else []
 
 
-def _entries_of(compared: Compared, by_place: Mapping[Place, Entry]) -> dict[int, Entry]:
+def _entries_of(compared: Compared, by_place: Mapping[Place, ConditionView]) -> dict[int, ConditionView]:
     """Return the entries of the systems of a family, by the numbers of the systems."""
     found = {}
     for number, system in enumerate(compared.group.systems):
-        condition = Condition(
-            system.endpoint, system.model, compared.task, compared.kind, system.order, system.style, system.shots,
-            system.verbosity,
-        )  # fmt: skip
-        entry = by_place.get((system.run, condition))
+        entry = by_place.get((system.run, condition_of(system, compared)))
         if entry is not None:
             found[number] = entry
     return found
 
 
 def _compared(
-    name: str, result: GroupResult, found: Sequence[tuple[Compared, dict[int, Entry]]], names: Names, *, first: bool
-) -> Finding:
+    name: str,
+    result: GroupResult,
+    found: Sequence[tuple[Compared, dict[int, ConditionView]]],
+    names: ConditionNames,
+    *,
+    first: bool,
+) -> FindingBlock:
     compared, entries = found[0]
     members = list(entries.values())
     table = entry_table(f"{name}-table", members, "results", names, ranks=ranks_of(result, compared, entries))
@@ -125,7 +136,7 @@ def _compared(
         if own
     ]
     explained = explained_of(result) if first or not compared.group.levels else ()
-    return Finding(
+    return FindingBlock(
         id=name,
         heading=_heading(table, compared),
         sentence=sentence_of(compared),
@@ -139,7 +150,7 @@ def _compared(
     )
 
 
-def _heading(table: Table, compared: Compared) -> str:
+def _heading(table: ConditionTable, compared: Compared) -> str:
     """Return what a comparison is about in a few words; that models are simulated is said elsewhere."""
     parts = [part for part in table.shared.split(" · ") if part != SIMULATED_NOTE]
     if compared.group.levels:
@@ -147,13 +158,13 @@ def _heading(table: Table, compared: Compared) -> str:
     return " · ".join(parts) or compared.task
 
 
-def _seen(members: Sequence[Entry], names: Names) -> Iterator[str]:
+def _seen(members: Sequence[ConditionView], names: ConditionNames) -> Iterator[str]:
     """Yield what was seen in each of a few conditions: how often answers changed and insertions were named."""
     if len(members) > MOST_NEAR or any(entry.over_levels for entry in members):
         return
     _, own = names.split([entry.place for entry in members])
     for name, entry in zip(own, members, strict=True):
-        seen = " ".join((*sentences_of(entry.condition, entry.numbers, entry.numbers), *_not_quoted(entry)))
+        seen = " ".join((*sentences_of(entry), *_not_quoted(entry)))
         if seen:
             yield f"{name}: {seen}"
 
@@ -162,7 +173,7 @@ SAID_IN_SENTENCES = (PHI_CCT, IMPACT_RATE, SHAM_RATE, FLIP_TO_CUE_RATE, TPR, FPR
 """The numbers of a condition that sentences tell."""
 
 
-def _not_quoted(entry: Entry) -> Iterator[str]:
+def _not_quoted(entry: ConditionView) -> Iterator[str]:
     """Name the numbers in sentences about a condition that must not be quoted."""
     titles = [METRICS[name].title for name in SAID_IN_SENTENCES if name in entry.grave and name in entry.numbers]
     if titles:
@@ -211,20 +222,17 @@ def _remarks(result: GroupResult, compared: Compared) -> Iterator[str]:
         yield trend_of(cct) or ""
 
 
-def _alone(name: str, entries: Sequence[Entry], results: Results, names: Names) -> Finding:
+def _alone(name: str, entries: Sequence[ConditionView], names: ConditionNames) -> FindingBlock:
     """Return a finding about conditions that are not compared."""
     table = entry_table(f"{name}-table", entries, "results", names)
     metric = table.columns[0].metric if table.columns else ""
-    if len(entries) == 1:
-        sentence, *notes = list(_sentences(entries[0], metric, results))
-    else:
-        sentence, notes = _range(entries, metric), []
+    sentence, *notes = _sentences(entries[0], metric) if len(entries) == 1 else [_range(entries, metric)]
     parts = [part for part in table.shared.split(" · ") if part != SIMULATED_NOTE]
     if len(entries) == 1:
         parts.insert(0, entries[0].condition.model)
     if entries[0].over_levels:
         parts.append("all levels of verbosity")
-    return Finding(
+    return FindingBlock(
         id=name,
         heading=" · ".join(parts),
         sentence=sentence,
@@ -235,65 +243,50 @@ def _alone(name: str, entries: Sequence[Entry], results: Results, names: Names) 
     )
 
 
-def _sentences(entry: Entry, metric: str, results: Results) -> Iterator[str]:
+def _sentences(entry: ConditionView, metric: str) -> Iterator[str]:
     """Yield what was found in one condition: its headline, then what was seen."""
-    row = entry.numbers.get(metric)
-    missing = _missing(entry, results)
-    if row is None or (row.n == 0 and missing):
-        total = sum(missing.values())
-        reason = f" ({statuses_text(missing)})" if missing else ""
-        yield f"Nothing could be measured: none of the {counted(total, 'trial')} has a score{reason}."
+    number = entry.numbers.get(metric)
+    if number is None or (number.row.n == 0 and entry.missing):
+        reason = f" ({statuses_text(entry.missing)})" if entry.missing else ""
+        lost = counted(sum(entry.missing.values()), "trial")
+        yield f"Nothing could be measured: none of the {lost} has a score{reason}."
         return
-    yield _headline(row, grave=metric in entry.grave)
+    yield _headline(number)
     if not entry.over_levels:
-        yield from sentences_of(entry.condition, entry.numbers, entry.numbers)
+        yield from sentences_of(entry)
         yield from _not_quoted(entry)
-    if missing:
-        lost = sum(missing.values())
-        have = "has" if lost == 1 else "have"
-        yield f"{lost:,} of {counted(row.n + lost, 'trial')} {have} no score: {statuses_text(missing)}."
+    if entry.missing:
+        yield missing_sentence(entry, number.row.n)
 
 
-def _missing(entry: Entry, results: Results) -> Mapping[str, int]:
-    return results.runs[entry.run].scores.missing.get(entry.condition, {})
-
-
-def _headline(row: MetricRow, *, grave: bool) -> str:
+def _headline(number: ShownNumber) -> str:
     """Return one number in a sentence, with what follows from where its interval lies unless it must not be quoted."""
-    metric = METRICS[row.metric]
+    row, metric = number.row, METRICS[number.row.metric]
     if row.value is None:
         return f"{metric.title} is undefined: {row.undefined}."
-    value, limits = written(row.value, metric.scale), interval(row.low, row.high, metric.scale)
+    value, limits = scaled_text(row.value, metric.scale), scaled_interval(row.low, row.high, metric.scale)
+    grave = ", do not quote" if number.grave else ""
     if metric.scale.nothing != 0:
-        return f"{metric.title} is {value} {limits} ({metric.scale.nothing:g}: no relation){_mark(grave)}."
-    verdict = verdict_of(row)
-    if not verdict:
-        return f"{metric.title} is {value}, without an interval{_mark(grave)}."
-    if verdict not in MEANINGS:
-        return f"{metric.title} is exactly {value}{_mark(grave)}: the insertion is {verdict}."
-    meaning = _mark(grave) or f": {MEANINGS[verdict]}"
-    return f"{metric.title} is {value} {limits}, {verdict}{meaning}."
+        return f"{metric.title} is {value} {limits} ({metric.scale.nothing:g}: no relation){grave}."
+    sign = sign_of(number)
+    if not sign:
+        return f"{metric.title} is {value}, without an interval{grave}."
+    if sign not in MEANINGS:
+        return f"{metric.title} is exactly {value}{grave}: the insertion is {sign}."
+    return f"{metric.title} is {value} {limits}, {sign}{grave or f': {MEANINGS[sign]}'}."
 
 
-def _mark(grave: bool) -> str:
-    return ", do not quote" if grave else ""
-
-
-def _range(entries: Sequence[Entry], metric: str) -> str:
+def _range(entries: Sequence[ConditionView], metric: str) -> str:
     """Return from where to where the numbers of conditions go that are not compared."""
-    rows = [entry.numbers[metric] for entry in entries if metric in entry.numbers]
-    known = sorted(row.value for row in rows if row.value is not None)
-    if not known:
-        return (
-            f"No number could be computed in these {counted(len(entries), 'condition')}: see the reasons "
-            "below the table."
-        )
+    values = sorted(value for entry in entries if (value := entry.value(metric)) is not None)
+    if not values:
+        which = f"these {counted(len(entries), 'condition')}"
+        return f"No number could be computed in {which}: see the reasons below the table."
     title, scale = METRICS[metric].title, METRICS[metric].scale
-    first, last = written(known[0], scale), written(known[-1], scale)
-    text = (
-        f"{title} is {first if first == last else f'between {first} and {last}'} in {counted(len(known), 'condition')}"
-    )
+    first, last = scaled_text(values[0], scale), scaled_text(values[-1], scale)
+    reach = first if first == last else f"between {first} and {last}"
+    text = f"{title} is {reach} in {counted(len(values), 'condition')}"
     grave = sum(metric in entry.grave for entry in entries)
     text += f" ({grave} marked do not quote)" if grave else ""
-    undefined = len(entries) - len(known)
+    undefined = len(entries) - len(values)
     return f"{text}; in {undefined} it is undefined." if undefined else f"{text}. They are not compared."

@@ -5,19 +5,89 @@ Which metrics a table has, their order and how they are written follow from `sco
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from explaineval.records import OUTCOMES, Condition
 from explaineval.reporting.comparison_text import rank_text, remark_of, short_names, title_of
-from explaineval.reporting.page.numbers import Axis, Value, axis_of, interval, value_of, written
-from explaineval.reporting.page.places import Entry, Names, Place
-from explaineval.reporting.results import Results
-from explaineval.reporting.view import Footnotes, ShownNumber
+from explaineval.reporting.results import ComparedRuns
+from explaineval.reporting.view import (
+    ConditionNames,
+    ConditionView,
+    Footnotes,
+    Place,
+    ShownNumber,
+    scaled_interval,
+    scaled_text,
+)
 from explaineval.scoring.comparisons import Compared, GroupResult
-from explaineval.scoring.metric import OPEN, KindMetric, View
+from explaineval.scoring.metric import OPEN, KindMetric, Scale, View
 from explaineval.scoring.registry import EXCLUDED_RATE, METRICS
 from explaineval.text import UNDEFINED, counted, number_text, p_text
+
+MOST_TICKS = 5
+NARROWEST = 0.25
+"""The share of all possible values that an axis shows at least, so that small differences look small."""
+
+
+@dataclass(frozen=True)
+class ValueAxis:
+    """A horizontal axis from `low` to `high` on which intervals are drawn.
+
+    `ticks` are values with their texts. `nothing` is the value that stands for no relation, None where it is not on
+    the axis.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+    nothing: float | None = None
+
+    WIDTH = 200
+    MARGIN = 12
+
+    def at(self, value: float) -> float:
+        """Return the place of a value from the left, in the units of the drawing; outside the axis that of its end."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(self.MARGIN + share * (self.WIDTH - 2 * self.MARGIN), 2)
+
+
+def axis_of(numbers: Iterable[float | None], scale: Scale, *, sign: bool = False) -> ValueAxis | None:
+    """Return an axis with round ticks that has room for these numbers and for no relation; None without any number."""
+    known = [number for number in numbers if number is not None and math.isfinite(number)]
+    if not known:
+        return None
+    if scale.nothing is not None:
+        known.append(scale.nothing)
+    elif scale.low is not None:
+        known.append(scale.low)
+    least, most = min(known), max(known)
+    widest = 2.0 if scale.low is None or scale.high is None else scale.high - scale.low
+    room = max(0.0, NARROWEST * widest - (most - least)) / 2
+    least, most = least - room, most + room
+    if scale.low is not None and scale.low > least:
+        least, most = scale.low, most + scale.low - least
+    if scale.high is not None and scale.high < most:
+        least, most = least + scale.high - most, scale.high
+    step = _step((most - least) / (MOST_TICKS - 1))
+    first, last = math.floor(least / step + 1e-9), math.ceil(most / step - 1e-9)
+    values = [number * step for number in range(first, last + 1)]
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    plain = Scale(percent=scale.percent, digits=max(0, digits - 2) if scale.percent else digits)
+    return ValueAxis(
+        low=values[0],
+        high=values[-1],
+        ticks=tuple((value, scaled_text(value, plain, sign=sign)) for value in values),
+        nothing=scale.nothing,
+    )
+
+
+def _step(rough: float) -> float:
+    """Return the smallest step of 1, 2 or 5 times a power of ten that is not below `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= rough * (1 - 1e-9))
+
 
 SHOWN_PAIRS = 10
 """Differences that are shown at once; the others can be opened."""
@@ -27,7 +97,7 @@ MOST_PAIRS = 300
 
 
 @dataclass(frozen=True)
-class Column:
+class MetricColumn:
     """One column: the metric, its heading, and what it means. `drawn` has its intervals drawn too."""
 
     metric: str
@@ -38,18 +108,18 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class ConditionRow:
     """One row: its name, the ranks that it may hold, what it rests on, and a value (or none) for each column."""
 
     name: str
-    values: tuple[Value | None, ...]
+    values: tuple[ShownNumber | None, ...]
     n: int | None = None
     n_examples: int | None = None
     rank: str | None = None
 
 
 @dataclass(frozen=True)
-class Table:
+class ConditionTable:
     """A table of conditions by metrics.
 
     `about` says what a row is, `shared` what all rows have in common. `reasons` are its footnotes: why values are
@@ -59,9 +129,9 @@ class Table:
     id: str
     about: str
     shared: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    axis: Axis | None = None
+    columns: tuple[MetricColumn, ...]
+    rows: tuple[ConditionRow, ...]
+    axis: ValueAxis | None = None
     reasons: tuple[str, ...] = ()
 
     @property
@@ -88,30 +158,30 @@ class Table:
         return any(value is not None and value.grave for row in self.rows for value in row.values)
 
 
-def columns_of(entries: Sequence[Entry], section: View) -> list[Column]:
+def columns_of(entries: Sequence[ConditionView], section: View) -> list[MetricColumn]:
     """Return a column for each metric of a section that some entry has, in the order of the registry.
 
     The first metric with intervals in tables is drawn, where the section is that of the results.
     """
-    columns: list[Column] = []
+    columns: list[MetricColumn] = []
     for metric in METRICS.values():
         if section not in metric.views or not any(metric.name in entry.numbers for entry in entries):
             continue
         cell = metric.cell or metric.level_cell
         drawn = section == "results" and not columns and cell is not None and cell.interval
         heading = metric.title if cell is None or section != "results" else cell.heading
-        columns.append(Column(metric.name, heading, metric.title, metric.definition, drawn))
+        columns.append(MetricColumn(metric.name, heading, metric.title, metric.definition, drawn))
     return columns
 
 
 def entry_table(
     name: str,
-    entries: Sequence[Entry],
+    entries: Sequence[ConditionView],
     section: View,
-    names: Names,
+    names: ConditionNames,
     *,
     ranks: Mapping[Place, str] | None = None,
-) -> Table:
+) -> ConditionTable:
     """Return the table of one section for these entries, the highest first where its first column is drawn.
 
     `ranks` are those of entries by their place.
@@ -125,11 +195,11 @@ def entry_table(
     for title, entry in named:
         basis = entry.numbers.get(columns[0].metric) if columns else None
         rows.append(
-            Row(
+            ConditionRow(
                 title,
-                tuple(_value(entry, column.metric, notes) for column in columns),
-                None if basis is None else basis.n,
-                None if basis is None else basis.n_examples,
+                tuple(_marked(entry, column.metric, notes) for column in columns),
+                None if basis is None else basis.row.n,
+                None if basis is None else basis.row.n_examples,
                 None if not ranks else ranks.get(entry.place, "–"),
             )
         )
@@ -138,32 +208,32 @@ def entry_table(
         firsts = [row.values[0] for row in rows if row.values[0] is not None]
         limits = [number for value in firsts for number in (value.value, value.low, value.high)]
         axis = axis_of(limits, METRICS[columns[0].metric].scale)
-    return Table(name, _about(entries), " · ".join(shared), tuple(columns), tuple(rows), axis, tuple(notes.reasons))
+    return ConditionTable(
+        name, _about(entries), " · ".join(shared), tuple(columns), tuple(rows), axis, tuple(notes.reasons)
+    )
 
 
-def _about(entries: Sequence[Entry]) -> str:
+def _about(entries: Sequence[ConditionView]) -> str:
     """Return what tells the rows of a table apart."""
     if len(entries) == 1 or len({entry.condition.model for entry in entries}) > 1:
         return "model"
     return "run" if len({entry.run for entry in entries}) == len(entries) else "asked as"
 
 
-def _falling(entry: Entry, metric: str) -> tuple[bool, float]:
+def _falling(entry: ConditionView, metric: str) -> tuple[bool, float]:
     """Sort the highest first, and what is undefined last."""
-    row = entry.numbers.get(metric)
-    value = None if row is None else row.value
+    value = entry.value(metric)
     return value is None, -(value or 0.0)
 
 
-def _value(entry: Entry, metric: str, notes: Footnotes) -> Value | None:
-    row = entry.numbers.get(metric)
-    if row is None:
-        return None
-    mark = notes.mark(row.undefined or UNDEFINED) if row.value is None else None
-    return value_of(ShownNumber(row, metric in entry.grave), mark)
+def _marked(entry: ConditionView, metric: str, notes: Footnotes) -> ShownNumber | None:
+    number = entry.numbers.get(metric)
+    if number is None or number.value is not None:
+        return number
+    return replace(number, mark=notes.mark(number.row.undefined or UNDEFINED))
 
 
-def ranks_of(result: GroupResult, compared: Compared, entries: Mapping[int, Entry]) -> dict[Place, str]:
+def ranks_of(result: GroupResult, compared: Compared, entries: Mapping[int, ConditionView]) -> dict[Place, str]:
     """Return the ranks that systems may hold, by what their entries are about; none where nothing is tested.
 
     `entries` are those of the systems by their numbers in the group.
@@ -205,7 +275,7 @@ class DifferenceTable:
     names: tuple[str, ...]
     rows: tuple[DifferenceRow, ...]
     more: tuple[DifferenceRow, ...]
-    axis: Axis | None
+    axis: ValueAxis | None
     remarks: tuple[str, ...]
     left_out: int = 0
 
@@ -247,7 +317,7 @@ def difference_table(name: str, result: GroupResult, compared: Compared) -> Diff
     )
 
 
-def _axis(rows: Sequence[DifferenceRow]) -> Axis | None:
+def _axis(rows: Sequence[DifferenceRow]) -> ValueAxis | None:
     limits = [number for row in rows for number in (row.value, row.low, row.high)]
     return axis_of(limits, OPEN._replace(nothing=0.0), sign=True)
 
@@ -266,7 +336,7 @@ def _metric_row(compared: Compared, notes: Footnotes) -> DifferenceRow:
     both = (compared.values[row.first], compared.values[row.second])
     return replace(
         _difference_row(title, compared, 0),
-        values=tuple("–" if value is None else written(value, scale) for value in both),
+        values=tuple("–" if value is None else scaled_text(value, scale) for value in both),
         mark=_mark(notes, compared.why_undefined(row) or remark_of(compared, 0) or row.note),
     )
 
@@ -290,10 +360,10 @@ def _difference_row(name: str, compared: Compared, number: int, *, turned: bool 
     detectable = "MOVER" if row.method == "mover" else ""
     return DifferenceRow(
         name=name,
-        text=UNDEFINED if value is None else written(value, OPEN, sign=True),
-        interval="" if value is None else interval(low, high, OPEN),
+        text=UNDEFINED if value is None else scaled_text(value, OPEN, sign=True),
+        interval="" if value is None else scaled_interval(low, high, OPEN),
         p="" if p is None else p_text(p).removeprefix("= "),
-        detectable=detectable if row.detectable is None else written(row.detectable, OPEN),
+        detectable=detectable if row.detectable is None else scaled_text(row.detectable, OPEN),
         value=None if on_log_scale else value,
         low=None if on_log_scale else low,
         high=None if on_log_scale else high,
@@ -337,7 +407,7 @@ class MissingTable:
     whole: int
 
 
-def missing_table(results: Results, names: Names) -> MissingTable:
+def missing_table(results: ComparedRuns, names: ConditionNames) -> MissingTable:
     """Return the trials without a score of all runs; shams have rows of their own."""
     found = [
         (number, condition, statuses)
@@ -350,13 +420,13 @@ def missing_table(results: Results, names: Names) -> MissingTable:
     rows = []
     for name, (number, condition, counts) in zip(own, found, strict=True):
         missing, n = sum(counts.values()), scored.get((number, condition), 0)
-        share = written(missing / (missing + n), METRICS[EXCLUDED_RATE].scale)
+        share = scaled_text(missing / (missing + n), METRICS[EXCLUDED_RATE].scale)
         rows.append(MissingRow(name, n, tuple(counts.get(status, 0) for status in statuses), share))
     whole = sum((number, condition) not in {(n, c) for n, c, _ in found} for number, condition in scored)
     return MissingTable(" · ".join(shared), statuses, tuple(rows), whole)
 
 
-def _scored(results: Results) -> dict[tuple[int, Condition], int]:
+def _scored(results: ComparedRuns) -> dict[tuple[int, Condition], int]:
     """Return how many trials of each condition have a score: those that some number of it rests on."""
     counts: dict[tuple[int, Condition], int] = {}
     for number, run in enumerate(results.runs):

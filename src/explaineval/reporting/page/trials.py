@@ -6,12 +6,14 @@ counts as a mention of them). Which trials it holds is decided in `draw`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from bisect import insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -19,12 +21,111 @@ from explaineval.errors import InputError
 from explaineval.interventions import kind_of
 from explaineval.mentions import find_mentions
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition, Example, Intervention, Status, Trial
-from explaineval.reporting.example_view import ORDERS, STATUSES, Case, Decision, make_case
-from explaineval.reporting.page.draw import MOST_HELD, Draw, Drawn, draw_trials
-from explaineval.reporting.results import Results, RunResults
-from explaineval.rundir.directory import PROMPTS, TRIALS, read_examples, read_interventions
+from explaineval.reporting.example_view import STATUSES, Case, MentionCheck, make_case
+from explaineval.reporting.results import ComparedRuns, RunResults
+from explaineval.rundir.directory import PROMPTS, TRIALS, read_examples, read_interventions, read_trials
+from explaineval.scoring.counts import table_cell
 from explaineval.scoring.mentioning import phrases_in
-from explaineval.text import counted, flat, visible
+from explaineval.scoring.rows import condition_order
+from explaineval.text import ORDERS, counted, flat, visible
+
+MOST_HELD = 100_000_000
+"""About how many bytes of trials are held in memory while they are chosen."""
+
+TRIAL_BYTES = 4_000
+"""About how many bytes a trial takes in memory beside its long texts."""
+
+
+class Drawn(NamedTuple):
+    """A trial in the order in which trials are taken: its place in its stratum, then the order of the draw."""
+
+    rank: int
+    order: str
+    run: int
+    id: str
+    cell: str
+    trial: Trial
+
+
+@dataclass
+class Stratum:
+    """The trials of one condition in one cell: how many there are, and those held so far in the order of the draw."""
+
+    total: int = 0
+    held: list[tuple[str, Trial]] = field(default_factory=list)
+
+
+@dataclass
+class Draw:
+    """The trials drawn from one run, by condition and cell. At most `most` of each are held, in about `limit` bytes."""
+
+    run: int
+    limit: int
+    strata: dict[tuple[Condition, str], Stratum] = field(default_factory=dict)
+    most: int = 1 << 20
+    size: int = 0
+
+    def add(self, trial: Trial) -> None:
+        """Count a trial, and hold it if it is among the first of its stratum; those that measure noise are left out."""
+        if kind_of(trial.kind).measures_noise:
+            return
+        stratum = self.strata.setdefault((trial.condition, _cell_of(trial)), Stratum())
+        stratum.total += 1
+        order = _order_of(trial)
+        if len(stratum.held) >= self.most and order >= stratum.held[-1][0]:
+            return
+        insort(stratum.held, (order, trial), key=itemgetter(0))
+        self.size += _bytes_of(trial)
+        self._cut(stratum)
+        while self.size > self.limit and self.most > 1:
+            self.most = self.most * 4 // 5
+            for other in self.strata.values():
+                self._cut(other)
+
+    def _cut(self, stratum: Stratum) -> None:
+        self.size -= sum(_bytes_of(trial) for _, trial in stratum.held[self.most :])
+        del stratum.held[self.most :]
+
+    def ranked(self) -> Iterator[Drawn]:
+        """Yield the trials that are held."""
+        for (_, cell), stratum in self.strata.items():
+            for rank, (order, trial) in enumerate(stratum.held):
+                yield Drawn(rank, order, self.run, trial.id, cell, trial)
+
+
+def start_draws(runs: int) -> list[Draw]:
+    """Return an empty draw for each run, which take about MOST_HELD bytes together."""
+    return [Draw(number, MOST_HELD // runs) for number in range(runs)]
+
+
+def draw_trials(results: ComparedRuns) -> list[Draw]:
+    """Draw from the trials of runs, which are read for it."""
+    draws = start_draws(len(results.runs))
+    for run, draw in zip(results.runs, draws, strict=True):
+        for trial in read_trials(run.directory):
+            draw.add(trial)
+    return draws
+
+
+def _cell_of(trial: Trial) -> str:
+    if trial.status != "ok":
+        return trial.status
+    return "abcd"[table_cell(bool(trial.changed), bool(trial.mentioned))]
+
+
+def _order_of(trial: Trial) -> str:
+    """Return where a trial stands in the order of the draw: at random, and the same in all models, arms and runs."""
+    text = repr((trial.task, trial.example_id, trial.intervention_id, trial.sample))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _bytes_of(trial: Trial) -> int:
+    texts = (
+        trial.text_after, trial.explanation_before, trial.explanation, trial.reasoning_before, trial.reasoning,
+        trial.reasoning_explanation_before, trial.reasoning_explanation,
+    )  # fmt: skip
+    return TRIAL_BYTES + 2 * sum(map(len, filter(None, texts)))
+
 
 BUDGET = 3_000_000
 """Bytes of the JSON of all trials on a page."""
@@ -76,13 +177,18 @@ class TrialBrowser:
     files: tuple[str, ...]
 
 
-def browse_trials(results: Results, budget: int = BUDGET) -> TrialBrowser:
+def browse_trials(results: ComparedRuns, draws: Sequence[Draw] | None = None, budget: int = BUDGET) -> TrialBrowser:
     """Return the browser of the trials of these runs, with about `budget` bytes of JSON.
+
+    `draws` are those of the runs where their trials were read already.
 
     Shams and null edits, which measure noise, are left out. Raises InputError where a file of a run directory is
     missing or damaged.
     """
-    draws = [draw_trials(run, number, MOST_HELD // len(results.runs)) for number, run in enumerate(results.runs)]
+    draws = draws or draw_trials(results)
+    for run, draw in zip(results.runs, draws, strict=True):
+        order = condition_order(run.record.config, run.record.facts)
+        draw.strata = dict(sorted(draw.strata.items(), key=lambda item: (order(item[0][0]), item[0][1])))
     # the first trial of each stratum, then the second of each, and so on; those of one rank in the order of the draw,
     # so that no model is preferred where the budget ends within a rank
     drawn = sorted((item for draw in draws for item in draw.ranked()), key=lambda item: item[:4])
@@ -143,7 +249,7 @@ class _RunInputs:
         policy = self.run.record.config.mention
         return make_case(trial, self.edits.get((trial.task, trial.intervention_id or "")), policy, policy, self.phrases)
 
-    def mentions(self, decision: Decision | None, trial: Trial, text: str) -> Spans:
+    def mentions(self, decision: MentionCheck | None, trial: Trial, text: str) -> Spans:
         """Return all places of a text that mention the insertion: for a cue the first one."""
         if decision is None or decision.span is None:
             return ()
@@ -276,7 +382,9 @@ class _Payload:
             self.size += len(embeddable(values)) + 1
         return self._examples[key][0]
 
-    def _explanation(self, inputs: _RunInputs, decision: Decision | None, trial: Trial, text: str | None) -> int | None:
+    def _explanation(
+        self, inputs: _RunInputs, decision: MentionCheck | None, trial: Trial, text: str | None
+    ) -> int | None:
         return self._text(text, () if text is None else inputs.mentions(decision, trial, text))
 
     def _text(self, text: str | None, marked: Spans = ()) -> int | None:
@@ -316,7 +424,7 @@ def split_text(text: str, marked: Spans) -> tuple[str, ...]:
     return tuple(map(visible, pieces))
 
 
-def _rule(decision: Decision, trial: Trial) -> str:
+def _rule(decision: MentionCheck, trial: Trial) -> str:
     """Return the rule that decided on a mention; where the run's record says otherwise, that it does."""
     if trial.status == "ok" and trial.mentioned is not None and trial.mentioned != decision.mentioned:
         return f"the run's own record, unlike {flat(decision.rule)}"

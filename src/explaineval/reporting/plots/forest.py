@@ -8,20 +8,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from explaineval.records import EXPLANATION, Condition, MetricRow
-from explaineval.reporting.plots.conditions import (
-    Numbers,
-    Setting,
+from explaineval.records import EXPLANATION, MetricRow
+from explaineval.reporting.comparison_text import names_of, tuning_sentences, where_of
+from explaineval.reporting.plots.figure import (
+    Axis,
+    Curve,
+    Figure,
+    FigureScope,
+    MissingFigure,
+    Point,
+    Series,
     describe,
     gather_by_policy,
     headlines,
+    in_few_words,
     labels_of,
+    limits_text,
+    point_of,
+    shown,
+    span,
     without_levels,
+    xs_of,
 )
-from explaineval.reporting.plots.figure import Axis, Figure, Line, MissingFigure, Point, Series
-from explaineval.reporting.plots.words import LISTED, limits_text, shown, span
-from explaineval.reporting.results import Results
-from explaineval.reporting.tuning_text import names_of, sentences_of, where_of
+from explaineval.reporting.results import ComparedRuns
+from explaineval.reporting.view import ConditionView, condition_of
 from explaineval.scoring.comparisons import GroupResult, TunedPair, TuningResult
 from explaineval.scoring.registry import CCT, CCT_SAMPLED, F_AUROC, F_AUROC_OWN, METRICS, PHI_CCT, PHI_EXAMPLE_ONLY
 from explaineval.text import counted, joined, number_text
@@ -42,15 +52,15 @@ Row = tuple[object, ...]
 """A row of a forest plot: a model, how it was asked, and the run."""
 
 
-def forests(settings: Mapping[Setting, list[Numbers]]) -> Iterator[Figure | MissingFigure]:
+def forests(settings: Mapping[FigureScope, list[ConditionView]]) -> Iterator[Figure | MissingFigure]:
     """Yield the forest plot of each headline metric for all tasks, kinds and orders that have it."""
     for metric in HEADLINES:
         for setting, entries in without_levels(settings).items():
-            having = [entry for entry in entries if metric in entry.rows and _is_own(entry, metric)]
+            having = [entry for entry in entries if metric in entry.numbers and _is_own(entry, metric)]
             if any(entry.value(metric) is not None for entry in having):
                 yield _forest(metric, having, describe(setting, settings))
             elif having and metric == PHI_CCT:
-                reasons = dict.fromkeys(str(entry.rows[metric].undefined) for entry in having)
+                reasons = dict.fromkeys(str(entry.numbers[metric].row.undefined) for entry in having)
                 yield MissingFigure(
                     f"forest-{metric}",
                     "forest",
@@ -59,23 +69,23 @@ def forests(settings: Mapping[Setting, list[Numbers]]) -> Iterator[Figure | Miss
                 )
 
 
-def _is_own(entry: Numbers, metric: str) -> bool:
+def _is_own(entry: ConditionView, metric: str) -> bool:
     """Whether a metric belongs to the very condition, not to its arm, whose rows stand there too."""
-    return entry.rows[metric].verbosity == entry.condition.verbosity
+    return entry.numbers[metric].row.verbosity == entry.condition.verbosity
 
 
-def _forest(metric: str, entries: Sequence[Numbers], where: str) -> Figure:
+def _forest(metric: str, entries: Sequence[ConditionView], where: str) -> Figure:
     title = METRICS[metric].title
-    levels: dict[str, list[Numbers]] = {}
+    levels: dict[str, list[ConditionView]] = {}
     for entry in entries:
         levels.setdefault(entry.condition.verbosity or title, []).append(entry)
     figure = _rows_figure(metric, levels)
     chance = [
-        Line("chance", "what knowing only the example gives", ((limits[0], point.y), (limits[1], point.y)))
+        Curve("chance", "what knowing only the example gives", ((limits[0], point.y), (limits[1], point.y)))
         for series, members in zip(figure.series, levels.values(), strict=True)
         for point in series.points
         for entry in members
-        if entry.condition == point.condition and entry.run.name == point.run and point.undefined is None
+        if entry.condition == point.condition and entry.run_name == point.run and point.undefined is None
         if (limits := entry.limits(CHANCE.get(metric, ""))) is not None
     ]
     nothing = METRICS[metric].scale.nothing or 0.0
@@ -109,7 +119,7 @@ def _above(above: int, count: int) -> str:
     return f"{above} of {count} intervals lie above the line."
 
 
-def _notes(entries: Sequence[Numbers], metric: str) -> Iterator[str]:
+def _notes(entries: Sequence[ConditionView], metric: str) -> Iterator[str]:
     if metric == PHI_CCT and len({entry.condition.model for entry in entries}) > 1:
         yield "Two intervals that overlap do not show that models are equal: `explaineval compare` tests differences."
     without = [entry for entry in entries if entry.value(metric) is not None and entry.limits(metric) is None]
@@ -117,14 +127,14 @@ def _notes(entries: Sequence[Numbers], metric: str) -> Iterator[str]:
         yield f"No interval: {joined([*dict.fromkeys(labels_of(without, levels=True))])}."
 
 
-def policies(results: Results) -> Iterator[Figure | MissingFigure]:
+def policies(results: ComparedRuns) -> Iterator[Figure | MissingFigure]:
     """Yield phi-CCT under each policy of what counts as a mention, for each setting with several policies."""
     title, drawn, same = "phi-CCT under different mention policies", False, ""
     settings = gather_by_policy(results, PHI_CCT)
     for setting, entries in headlines(settings).items():
-        by_policy: dict[str, list[Numbers]] = {}
+        by_policy: dict[str, list[ConditionView]] = {}
         for entry in entries:
-            by_policy.setdefault(policy_text(entry.rows[PHI_CCT]), []).append(entry)
+            by_policy.setdefault(policy_text(entry.numbers[PHI_CCT].row), []).append(entry)
         defined = [name for name, members in by_policy.items() if any(e.value(PHI_CCT) is not None for e in members)]
         if len(defined) < 2:
             continue
@@ -176,13 +186,13 @@ def _spread(figure: Figure) -> tuple[str, float] | None:
     return label, spreads[label]
 
 
-def _rows_figure(metric: str, variants: Mapping[str, Sequence[Numbers]]) -> Figure:
+def _rows_figure(metric: str, variants: Mapping[str, Sequence[ConditionView]]) -> Figure:
     """Return a figure with a row for each model and a mark for each variant, the highest values on top.
 
     Its id, title, setting and caption are to be replaced.
     """
     title, nothing = METRICS[metric].title, METRICS[metric].scale.nothing or 0.0
-    rows: dict[Row, list[Numbers]] = {}
+    rows: dict[Row, list[ConditionView]] = {}
     for entry in (entry for members in variants.values() for entry in members):
         rows.setdefault(_row_of(entry), []).append(entry)
     labels = dict(zip(rows, labels_of([members[0] for members in rows.values()]), strict=True))
@@ -196,7 +206,7 @@ def _rows_figure(metric: str, variants: Mapping[str, Sequence[Numbers]]) -> Figu
             points.append(_point(entry, metric, labels[row], places[row] + offset, nothing))
         series.append(Series(name, tuple(points), name if len(variants) > 1 else None, number))
     points = [point for one in series for point in one.points]
-    values = [x for point in points if point.undefined is None for x in (point.x, *(point.x_limits or ()))]
+    values = xs_of(points)
     bottom, top = -0.6, len(rows) - 0.4
     return Figure(
         id="",
@@ -213,25 +223,25 @@ def _rows_figure(metric: str, variants: Mapping[str, Sequence[Numbers]]) -> Figu
             ticks=tuple((places[row], labels[row]) for row in sorted(rows, key=lambda row: -places[row])),
         ),
         series=tuple(series),
-        lines=(Line("reference", "no relation", ((nothing, bottom), (nothing, top))),),
+        lines=(Curve("reference", "no relation", ((nothing, bottom), (nothing, top))),),
     )
 
 
-def _row_of(entry: Numbers) -> Row:
-    return entry.run.name, entry.condition.without_mention._replace(verbosity=None)
+def _row_of(entry: ConditionView) -> Row:
+    return entry.run_name, entry.condition.without_mention._replace(verbosity=None)
 
 
-def _height(entries: Iterable[Numbers], metric: str) -> tuple[bool, float]:
+def _height(entries: Iterable[ConditionView], metric: str) -> tuple[bool, float]:
     """Return the sort key of a row: those without a value are lowest."""
     values = [value for entry in entries if (value := entry.value(metric)) is not None]
     return bool(values), sum(values) / len(values) if values else 0.0
 
 
-def _point(entry: Numbers, metric: str, label: str, y: float, nothing: float) -> Point:
+def _point(entry: ConditionView, metric: str, label: str, y: float, nothing: float) -> Point:
     value = entry.value(metric)
     if value is None:
-        return replace(entry.point(label, nothing, y), undefined=entry.rows[metric].undefined)
-    return replace(entry.point(label, value, y), x_limits=entry.limits(metric))
+        return replace(point_of(entry, label, nothing, y), undefined=entry.numbers[metric].row.undefined)
+    return replace(point_of(entry, label, value, y), x_limits=entry.limits(metric))
 
 
 def _alt(title: str, series: Sequence[Series]) -> str:
@@ -243,10 +253,7 @@ def _alt(title: str, series: Sequence[Series]) -> str:
             texts.append(f"{label}: undefined, {point.undefined}")
         else:
             texts.append(f"{label}: {number_text(point.x)} {limits_text(point.x_limits)}")
-    if len(texts) > LISTED:
-        half = LISTED // 2
-        texts = [*texts[:half], f"… {len(texts) - 2 * half} more …", *texts[-half:]]
-    return f"{title} of each model, from the highest to the lowest. {'; '.join(texts)}."
+    return f"{title} of each model, from the highest to the lowest. {in_few_words(texts)}."
 
 
 def tuned_against_pretrained(comparisons: Sequence[GroupResult]) -> Iterator[Figure]:
@@ -267,9 +274,7 @@ def _tuned_figure(result: GroupResult, tuning: TuningResult, pairs: Sequence[Tun
         points = []
         for row, pair in enumerate(pairs):
             gap, system = pair.dominance.gaps[number], tuning.group.systems[pair.first]
-            condition = Condition(
-                system.endpoint, system.model, tuning.task, tuning.kind, system.order, system.style, system.shots, level
-            )
+            condition = condition_of(system, tuning)._replace(verbosity=level)
             y, run = len(pairs) - 1 - row + offset, str(system.run)
             if gap.value is None:
                 points.append(Point(labels[row], 0.0, y, condition, run, undefined=gap.undefined, tuned="instruct"))
@@ -286,12 +291,12 @@ def _tuned_figure(result: GroupResult, tuning: TuningResult, pairs: Sequence[Tun
         setting=", ".join(filter(None, (shown(tuning.task), shown(tuning.kind), str(result.group.fixed["order"])))),
         caption="How far the line through a tuned model's levels of verbosity lies above each level of its pretrained "
         "sibling (same family, size, style and shots), with both one-sided 95 % limits. A model dominates only where "
-        f"all of its limits lie on one side of 0. {' '.join(sentences_of(tuning))}",
+        f"all of its limits lie on one side of 0. {' '.join(tuning_sentences(tuning))}",
         alt=_tuned_alt(known, series),
-        x=Axis(title, *span([x for point in known for x in (point.x, *(point.x_limits or ()))], [0.0])),
+        x=Axis(title, *span(xs_of(known), [0.0])),
         y=Axis("", bottom, top, ticks=tuple((float(len(pairs) - 1 - row), labels[row]) for row in range(len(pairs)))),
         series=tuple(series),
-        lines=(Line("reference", "no difference", ((0.0, bottom), (0.0, top))),),
+        lines=(Curve("reference", "no difference", ((0.0, bottom), (0.0, top))),),
         notes=(f"The limits are those of single levels on {where_of(tuning)}; the claims are adjusted.",),
     )
 
@@ -301,10 +306,7 @@ def _tuned_alt(points: Sequence[Point], series: Sequence[Series]) -> str:
         f"{point.label} at {point.condition.verbosity}: {number_text(point.x)} {limits_text(point.x_limits)}"
         for point in points
     ]
-    if len(texts) > LISTED:
-        half = LISTED // 2
-        texts = [*texts[:half], f"… {len(texts) - 2 * half} more …", *texts[-half:]]
     return (
         f"TPR of tuned models minus that of pretrained ones at equal FPR, {counted(len(series), 'level')}. "
-        f"{'; '.join(texts)}."
+        f"{in_few_words(texts)}."
     )

@@ -13,7 +13,7 @@ from explaineval.errors import InputError
 from explaineval.metrics.differences import Difference
 from explaineval.metrics.families import DRAWS
 from explaineval.metrics.trends import ExplainedVariance
-from explaineval.records import Condition, Mention
+from explaineval.records import Condition, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
 from explaineval.rundir.schema import Facts, Snapshot
 from explaineval.scoring.checks import Results
@@ -70,6 +70,8 @@ def carried_warnings(run: int, counts: RunCounts, config: RunConfig, facts: Fact
             found[system_of(run, condition), condition.task, str(condition.kind)] = by_metric
     return found
 
+
+Through = Callable[[int, Iterator[Trial]], Iterator[Trial]]
 
 WIDEST = 12
 """Columns to which numbers are filled up, so that they are sorted by value."""
@@ -195,11 +197,14 @@ def compare_runs(
     mention: Mention | None = None,
     seed: int = 0,
     or_none: bool = False,
+    through: Through | None = None,
 ) -> list[GroupResult]:
     """Compare what run directories hold; `against` names the reference, in full or without its provider.
 
-    See `Choices` for the other arguments. With `or_none` the list is empty where there is nothing to compare. Raises
-    InputError where there is nothing to compare otherwise, for a name that is not there, for a value outside its
+    See `Choices` for the other arguments. With `or_none` the list is empty where nothing is to compare. The trials
+    of each run go `through` a function of the run's number and them, for others who need them: they are read once.
+
+    Raises InputError where there is nothing to compare otherwise, for a name that is not there, for a value outside its
     range, or for a directory that holds no finished run or is given twice.
     """
     if by is not None and by not in get_args(By):
@@ -215,7 +220,7 @@ def compare_runs(
     runs = []
     carried: dict[tuple[System, str, str], Mapping[str, Sequence[MetricWarning]]] = {}
     for number, (directory, name) in enumerate(zip(directories, run_names(directories), strict=True)):
-        run, found, limiting = _add_run(trials, number, directory, name, mention)
+        run, found, limiting = _add_run(trials, number, directory, name, mention, through)
         runs.append(run)
         sizes |= found
         carried |= limiting
@@ -289,7 +294,7 @@ def run_names(directories: Sequence[Path]) -> list[str]:
 
 
 def _add_run(
-    trials: Trials, number: int, directory: Path, name: str, mention: Mention | None
+    trials: Trials, number: int, directory: Path, name: str, mention: Mention | None, through: Through | None
 ) -> tuple[Run, dict[tuple[str | None, str], ModelSize], Carried]:
     """Count the trials of a run; return the run, the sizes of its models, and what limits its numbers."""
     record = read_run(directory)
@@ -297,7 +302,8 @@ def _add_run(
     reader = TextReader(record.config.mention, phrases_in(directory / PROMPTS))
     # Differences have jackknife intervals, whatever the run's own rows have: a difference does not depend on that.
     config = record.config.model_copy(update={"mention": policy, "interval": "jackknife"})
-    counts = trials.add(number, count_trials_read(directory, record, read_trials(directory)), policy, reader)
+    read = count_trials_read(directory, record, read_trials(directory))
+    counts = trials.add(number, read if through is None else through(number, read), policy, reader)
     twice = trials.repeated(number)
     if twice is not None:
         raise InputError(

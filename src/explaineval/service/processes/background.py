@@ -178,7 +178,7 @@ def check_file(path: str, name: str, most_rows: int) -> dict[str, Any]:
 
 def compare(directories: list[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Compare what run directories hold, as `explaineval compare --json` does."""
-    from explaineval.reporting.comparison_document import document_of, warning_documents
+    from explaineval.reporting.comparison_view import document_of, warning_documents
     from explaineval.scoring.comparisons import compare_runs
 
     results = compare_runs([Path(path) for path in directories], **arguments)
@@ -188,10 +188,9 @@ def compare(directories: list[str], arguments: Mapping[str, Any]) -> dict[str, A
 def report(directories: list[str], target: str) -> int:
     """Write the page on run directories to a file; return its size in bytes."""
     from explaineval.files import write_text_atomic
-    from explaineval.reporting.page.whole import page_of
-    from explaineval.reporting.results import read_results
+    from explaineval.reporting.page import page_of, read_for_page
 
-    page = page_of(read_results([Path(path) for path in directories], every_policy=True))
+    page = page_of(*read_for_page([Path(path) for path in directories]))
     write_text_atomic(Path(target), page.html)
     return len(page.html)
 
@@ -201,7 +200,7 @@ def export(directory: str, cache: str, format: str, rows: str, target: str) -> i
     from explaineval.archive.bundle import write_bundle
     from explaineval.archive.restore import client_of, prepared_from
     from explaineval.cache import open_store
-    from explaineval.reporting.exports.formats import BUNDLE, FORMATS, Choice
+    from explaineval.reporting.exports import BUNDLE, FORMATS, ExportRequest
     from explaineval.rundir.directory import read_run
 
     out = Path(target)
@@ -212,7 +211,7 @@ def export(directory: str, cache: str, format: str, rows: str, target: str) -> i
             with open_store(client.cache, readonly=True) as store:
                 write_bundle(Path(directory), prepared_from(Path(directory), client), store, draft)
         else:
-            FORMATS[format].write(Choice(Path(directory), rows, datetime.now(UTC)), draft)
+            FORMATS[format].write(ExportRequest(Path(directory), rows, datetime.now(UTC)), draft)
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)

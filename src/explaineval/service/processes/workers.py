@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,12 @@ from typing import Any
 from explaineval.client.concurrency import RateLimit
 from explaineval.client.spending import SLACK
 from explaineval.config import ClientConfig, EndpointConfig
-from explaineval.errors import InputError, InUseError
-from explaineval.rundir.directory import locked
 from explaineval.service.directory import LOGS, RUNS, Disk, in_directory, is_full
 from explaineval.service.models import RunView
 from explaineval.service.monitoring import Events, event
-from explaineval.service.processes.background import Background, BusyError, without_paths
+from explaineval.service.processes.background import Background, without_paths
 from explaineval.service.processes.budgets import Budgets
+from explaineval.service.processes.settlements import Settlements
 from explaineval.service.processes.sharing import CONNECTIONS, IDLE, Holder, Queue, RateQueue, Turns, choose_to_pause
 from explaineval.service.processes.sharing import clock as clock_text
 from explaineval.service.processes.states import ACTIVE, State, Status, WaitsFor, after_process
@@ -39,9 +38,6 @@ from explaineval.service.settings import Settings
 from explaineval.service.table import RunRow, StateFile, kept_of, now
 from explaineval.text import dollars_text
 
-TRIES = 3
-LOOK_SECONDS = 0.5
-"""Seconds between two looks whether the process of a run has ended that an earlier server left."""
 STOP_SECONDS = 130.0
 """For how long answers under way are waited for when a run is to stop: an attempt may take 120 seconds by default."""
 END_SECONDS = 5.0
@@ -149,6 +145,10 @@ class Workers:
 
     def __post_init__(self) -> None:
         self.starter = Starter(self.directory, self.environment, sends=bool(self.settings.endpoints))
+        self.settlements = Settlements(
+            self.table, self.ledger, self.background, self.job, lambda run: self.directory / RUNS / run, self.disk,
+            lambda: self.closing,
+        )  # fmt: skip
 
     def recover(self) -> list[RunRow]:
         """Make what was going on when the server ended wait again; return all runs that wait.
@@ -182,10 +182,10 @@ class Workers:
                     except (OSError, sqlite3.Error) as exc:  # such as a full disk
                         self._suspect(exc)
                         asyncio.get_running_loop().call_later(RETRY_SECONDS, self.wake)
-            look = False
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
-                    look = await self._wake.wait()
+                    await self._wake.wait()
+            look = self._wake.is_set()  # also where it was set in the moment in which the time was over
 
     async def stop(self, run: str) -> bool:
         """Ask a run that goes on to stop; return whether it goes on. Its process is ended where it does not."""
@@ -550,7 +550,7 @@ class Workers:
                         await running.process.ended.wait()
                 running.process.kill()  # it closed the connection and goes on: it is not to
             await running.process.ended.wait()
-            await self.settle(run)
+            await self.settlements.settle(run)
             await self._until_written(self.ledger.flush)
             await self._until_written(lambda: self._note_end(running))
         finally:
@@ -635,52 +635,6 @@ class Workers:
             self.events.publish(row.id, self.view(fresh).model_dump(mode="json"), last=not fresh.active)
             self.on_state(fresh)
         return True
-
-    async def settle(self, run: str) -> None:
-        """Book what the process of a run left open: by its answers in the cache, the rest at the worst case."""
-        keys = self.ledger.open_keys(run)
-        self.ledger.settle_run(run, await self._costs(run, keys) if keys else {})
-
-    async def _costs(self, run: str, keys: list[str]) -> dict[str, float]:
-        """Return the dollars of the answers that are in the cache, by key."""
-        row = await asyncio.to_thread(self.table.run, run)
-        if row is None:
-            return {}
-        for _ in range(TRIES):
-            try:
-                job = self.job(row)
-                costs: dict[str, float] = await self.background.do(
-                    "bills", "(settlements)", science=job["science"], client=job["client"], keys=keys
-                )
-            except (BusyError, InputError, OSError, RuntimeError, LookupError, ValueError) as exc:
-                event("settlement", logging.WARNING, run=run, error=type(exc).__name__)
-                await asyncio.sleep(LOOK_SECONDS)
-            else:
-                return costs
-        return {}
-
-    async def settle_left_open(self, runs: Collection[str]) -> None:
-        """Settle runs that an earlier server left, each when its process has ended."""
-        left = set(runs)
-        while left:
-            for run in sorted(left):
-                if await asyncio.to_thread(self._has_ended, run):
-                    await self.settle(run)
-                    left.discard(run)
-                    self.wake()
-            if left:
-                await asyncio.sleep(LOOK_SECONDS)
-
-    def _has_ended(self, run: str) -> bool:
-        """Return whether no process of an earlier server holds the lock of a run's directory."""
-        directory = self.directory / RUNS / run
-        try:
-            with locked(directory) if directory.exists() else nullcontext():
-                return True
-        except InUseError:
-            return False
-        except InputError:  # it cannot be written, so that no process writes there
-            return True
 
 
 def _waiting_for(waits_for: WaitsFor, reason: str) -> Status:
