@@ -156,10 +156,13 @@ class Copy:
     """A copy of the checkout, in which tests are run."""
 
     root: Path
+    marks: str = ""
+    """Which tests: an expression of pytest's -m."""
 
     def run(self, targets: list[str], seconds: float) -> tuple[str, str]:
         """Run tests: passed, failed or hanging, with the test that failed."""
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        command += ["-m", self.marks]
         env = os.environ | {"PYTHONPATH": str(self.root / "src"), "CI": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         process = subprocess.Popen(
             [*command, *targets], cwd=self.root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -205,6 +208,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100, help="mutations that are drawn")
     parser.add_argument("--sample", type=int, help="try only the first of them")
     parser.add_argument("--seconds", type=float, default=45, help="after which no further tests are begun for one")
+    parser.add_argument("--short", action="store_true", help="only the tests that ./scripts/test runs without --all")
     parser.add_argument("--list", action="store_true", help="print the mutations and try none")
     parser.add_argument("--out", type=Path, help="write a JSON line for each")
     parser.add_argument("--against", type=Path, help="lines of an earlier --out: what was killed must be killed")
@@ -214,7 +218,7 @@ def main() -> int:
     counts: Counter[str] = Counter()
     lost = 0
     with tempfile.TemporaryDirectory() as directory:
-        copy = Copy(Path(directory) / "checkout")
+        copy = Copy(Path(directory) / "checkout", "not slow" if options.short else "")
         listed = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True)  # noqa: S607
         for name in listed.splitlines() if not options.list else ():
             (copy.root / name).parent.mkdir(parents=True, exist_ok=True)

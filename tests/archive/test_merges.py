@@ -122,6 +122,7 @@ def sort_key(settings: Settings) -> Callable[[Trial], tuple[Any, ...]]:
     return key
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_merged_shards_are_the_whole_run(whole: tuple[Path, Settings], tmp_path: Path, count: int) -> None:
     """Metrics, inputs, trials in the order of the plan, and run.json apart from time and cache."""
@@ -431,6 +432,7 @@ def test_verdicts_and_predictions_are_merged(shards: list[Path], tmp_path: Path)
     assert {row.judge for row in merged.scores.rows} >= {"openai/a", "openai/b"}
 
 
+@pytest.mark.slow
 def test_a_shard_can_be_rebuilt_from_its_directory(tmp_path: Path) -> None:
     """As `export` does, also where it lacks a kind of intervention that the whole run has."""
     for shard in ask_shards(tmp_path, cues_and_words(tmp_path), 7):

@@ -18,9 +18,11 @@ from sklearn.metrics import cohen_kappa_score
 
 from explaineval.records import Trial, Verdict
 from explaineval.rundir.directory import TRIALS, read_trials, replace_verdicts
-from makers.command_line import Call, make_call
+from makers.command_line import Call
 from makers.runs import make_missing, make_run, make_sham, make_trial, write_trials
 from servers import json_page
+
+COMMAND = "judge"
 
 SAID, SYNONYM, SILENT = "Because the grumpy clerk is thére.", "Since he is ill-tempered; so I say.", "The clerk waits."
 EXAMPLES, EACH = 30, 4
@@ -51,12 +53,6 @@ TRUE = {SAID: 2, SYNONYM: 1, SILENT: 0}
 def run_dir(tmp_path: Path) -> Path:
     """A run of one condition."""
     return make_run(tmp_path / "run", trials(), EXAMPLES)
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """The command line."""
-    return make_call(capsys, "judge")
 
 
 def draw(call: Call, run_dir: Path, *more: object, name: str = "sheet.csv") -> Path:

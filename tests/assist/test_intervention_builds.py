@@ -320,6 +320,7 @@ class Dear(ScriptedServer):
         return status, found
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("limit", "code"), [(5.0, 3), (50.0, 5)])
 def test_a_judge_that_bills_too_much_is_asked_nothing_more(task: Task, tmp_path: Path, limit: float, code: int) -> None:
     """$10 for one grade: booked and named, nothing is written; the same call later goes on after what was paid."""

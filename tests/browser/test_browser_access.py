@@ -22,6 +22,7 @@ def barriers(results: AxeResults) -> list[str]:
     return [f"{rule['id']}: {node['html'][:120]}" for rule in results.response["violations"] for node in rule["nodes"]]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("size", "scheme", "opens"),
     [(DESKTOP, "light", True), (DESKTOP, "dark", True), (PHONE, "light", False), (PHONE, "dark", True)],
@@ -41,6 +42,7 @@ def test_axe_finds_no_barrier(report: Path, open_page: Open, size: tuple[int, in
     assert len(results.response["passes"]) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_nothing_is_wider_than_the_window(report: Path, open_page: Open, width: int) -> None:
     """A reader never scrolls sideways, in the list or in a trial."""
@@ -67,6 +69,7 @@ def test_every_picture_has_a_text(report: Path, open_page: Open) -> None:
     assert nameless == []
 
 
+@pytest.mark.slow
 def test_on_a_phone_a_trial_takes_the_place_of_the_list(report: Path, open_page: Open) -> None:
     """Before and after stand below each other, and one link leads back to the list."""
     page = open_page(report, size=PHONE).page
@@ -81,6 +84,7 @@ def test_on_a_phone_a_trial_takes_the_place_of_the_list(report: Path, open_page:
     expect(page.locator("#trials-list a").nth(2)).to_be_focused()
 
 
+@pytest.mark.slow
 def test_side_by_side_on_a_wide_window(report: Path, open_page: Open) -> None:
     """Each part of the one side is level with the same part of the other."""
     page = open_page(report, "#q=think").page
@@ -92,6 +96,7 @@ def test_side_by_side_on_a_wide_window(report: Path, open_page: Open) -> None:
     assert len(tops[0]) == 5
 
 
+@pytest.mark.slow
 def test_on_paper_there_is_the_open_trial_and_no_control(report: Path, open_page: Open) -> None:
     """Without one there are the outcomes alone."""
     page = open_page(report).page

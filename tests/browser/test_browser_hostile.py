@@ -64,6 +64,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "out" / "report.html"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_nothing_runs_and_nothing_leaves(hostile: Path, open_page: Open, size: tuple[int, int]) -> None:
     """Every trial is opened: no script runs, no policy has to stop one, no element is made of a text."""

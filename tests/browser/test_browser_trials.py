@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
 from opened_pages import Open, make_report
 from playwright.sync_api import Page, expect
 
@@ -66,6 +67,7 @@ def test_filters_and_outcomes_narrow_the_list(report: Path, open_page: Open) -> 
     expect(page.get_by_role("link", name="Clear all filters")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_all_filters_are_cleared_at_once(report: Path, open_page: Open) -> None:
     """The link stands there as long as something is filtered."""
     page = open_page(report, f"#cell=b&asked={LEVELS[0]}&q=clerk").page
@@ -77,6 +79,7 @@ def test_all_filters_are_cleared_at_once(report: Path, open_page: Open) -> None:
     expect(page.locator("#trials").get_by_label("Search in inputs")).to_have_value("")
 
 
+@pytest.mark.slow
 def test_statuses_are_a_filter_too(report: Path, open_page: Open) -> None:
     """And a trial without a score says why it has none."""
     page = open_page(report, "#cell=refused").page
@@ -149,6 +152,7 @@ def test_a_link_restores_filters_and_trial(report: Path, open_page: Open) -> Non
     expect(again.locator("#trials-verdict")).to_be_in_viewport()
 
 
+@pytest.mark.slow
 def test_the_back_button_closes_a_trial(report: Path, open_page: Open) -> None:
     """And the trial before it opens again."""
     page = open_page(report).page
@@ -187,6 +191,7 @@ def test_keys_move_open_and_close(report: Path, open_page: Open) -> None:
     assert links.evaluate_all("links => links.filter((link) => link.tabIndex === 0).length") == 1
 
 
+@pytest.mark.slow
 def test_letters_typed_into_the_search_are_letters(report: Path, open_page: Open) -> None:
     """Not keys that move."""
     page = open_page(report).page
@@ -195,6 +200,7 @@ def test_letters_typed_into_the_search_are_letters(report: Path, open_page: Open
     expect(page.locator("#trials").get_by_label("Search in inputs")).to_have_value("jk")
 
 
+@pytest.mark.slow
 def test_pages_of_the_list(report: Path, open_page: Open) -> None:
     """Numbers go on, and a trial opened by its link is on the page of the list that is shown."""
     page = open_page(report).page
@@ -208,6 +214,7 @@ def test_pages_of_the_list(report: Path, open_page: Open) -> None:
     expect(again.locator("#trials-list a").first).to_have_attribute("aria-current", "true")
 
 
+@pytest.mark.slow
 def test_a_link_is_copied(report: Path, open_page: Open) -> None:
     """From a page that was opened from the disk; it holds the trial alone."""
     page = open_page(report, "#cell=b", permissions=["clipboard-read", "clipboard-write"]).page
@@ -220,6 +227,7 @@ def test_a_link_is_copied(report: Path, open_page: Open) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == f"{report.as_uri()}#trial={name}"
 
 
+@pytest.mark.slow
 def test_a_link_is_copied_without_a_clipboard(report: Path, open_page: Open) -> None:
     """Some browsers give a page from the disk none: then the older way is used."""
     page = open_page(report, "#cell=b").page
@@ -233,6 +241,7 @@ def test_a_link_is_copied_without_a_clipboard(report: Path, open_page: Open) -> 
     assert "#trial=" in page.evaluate("window.copied")
 
 
+@pytest.mark.slow
 def test_the_same_input_of_other_models_is_one_click_away(report: Path, open_page: Open) -> None:
     """So that two models can be compared on it."""
     page = open_page(report, f"#model={quote(LARGE, safe='')}&cell=b&asked=brief").page
@@ -244,6 +253,7 @@ def test_the_same_input_of_other_models_is_one_click_away(report: Path, open_pag
     expect(page.locator(".trials-facts")).to_contain_text("openai/smol")
 
 
+@pytest.mark.slow
 def test_trials_of_two_runs_are_told_apart(tmp_path: Path, open_page: Open) -> None:
     """The same trial of each has a link of its own, and the run is a filter and stands in each row."""
     runs = [make_run(tmp_path / name, [make_trial(0, 0, changed=name == "new")], 1) for name in ("old", "new")]
@@ -260,6 +270,7 @@ def test_trials_of_two_runs_are_told_apart(tmp_path: Path, open_page: Open) -> N
     expect(page.locator("#trials-verdict")).to_contain_text("The answer stayed A")
 
 
+@pytest.mark.slow
 def test_an_unknown_trial_and_unknown_filters_are_no_error(report: Path, open_page: Open) -> None:
     """A link to another page's trial says so; a filter that does not exist is no filter."""
     opened = open_page(report, "#trial=feed&model=none&cell=zz&page=-3&toString=1")
@@ -270,6 +281,7 @@ def test_an_unknown_trial_and_unknown_filters_are_no_error(report: Path, open_pa
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_links_to_other_parts_of_the_page_leave_the_trials_as_they_are(report: Path, open_page: Open) -> None:
     """Only what holds a filter or a trial is read."""
     page = open_page(report, "#cell=b").page

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 from served_pages import EVIL, PHONE, TOKENS, Windows
 
@@ -26,6 +27,7 @@ def wait_for_end(page: Page, state: str = "finished") -> None:
     expect(page.locator(".state")).to_have_text(state, timeout=60_000)
 
 
+@pytest.mark.slow
 def test_only_the_right_token_gets_in(window: Windows) -> None:
     """A page leads to the login and the login back to it; a wrong token is refused beside its field."""
     opened = window()
@@ -51,6 +53,7 @@ def test_only_the_right_token_gets_in(window: Windows) -> None:
     opened.assert_quiet(401)
 
 
+@pytest.mark.slow
 def test_the_price_and_what_is_wrong_follow_what_is_filled_in(window: Windows) -> None:
     """The sums are those of the API; an error stands beside its field, and goes when it is mended."""
     opened = window()
@@ -81,6 +84,7 @@ def test_the_price_and_what_is_wrong_follow_what_is_filled_in(window: Windows) -
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_on_a_phone_the_price_stays_in_sight(window: Windows) -> None:
     """A line at the end of the window, which leads to the rest; a screen reader hears it once for each price."""
     opened = window(PHONE)
@@ -98,6 +102,7 @@ def test_on_a_phone_the_price_stays_in_sight(window: Windows) -> None:
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_a_planted_endpoint_is_asked_from_an_upload_to_the_report(
     window: Windows, planted: PlantedServer, pages_service: Service, tmp_path: Path
 ) -> None:
@@ -146,6 +151,7 @@ def test_a_planted_endpoint_is_asked_from_an_upload_to_the_report(
     opened.assert_quiet(422)
 
 
+@pytest.mark.slow
 def test_without_scripts_the_form_shows_the_price_and_starts(window: Windows) -> None:
     """`Show the price` sends the form and keeps what is filled in; errors stand beside their fields."""
     opened = window(java_script_enabled=False)
@@ -169,6 +175,7 @@ def test_without_scripts_the_form_shows_the_price_and_starts(window: Windows) ->
     expect(page.locator("#numbers-title ~ .scroll")).to_contain_text("simulated, not a language model")
 
 
+@pytest.mark.slow
 def test_a_run_that_costs_too_much_is_refused_on_the_form(window: Windows) -> None:
     """With what is left of the budget; a lower limit mends it, and is wrong where it is no number."""
     opened = window()

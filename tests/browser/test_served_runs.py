@@ -18,6 +18,7 @@ USER, TOKEN = "keeper", TOKENS["keeper"]
 TWELVE = {f"openai/{maker}/Model-{number}-Instruct": "lab" for number in range(6) for maker in ("Alpha", "Beta")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "models", "done", "shown"),
     [
@@ -61,6 +62,7 @@ def test_a_run_in_each_state(
         table.close()
 
 
+@pytest.mark.slow
 def test_a_newcomer_is_told_how_to_begin(window: Windows) -> None:
     """Without runs, uploads or answers each page says so."""
     opened = window()
@@ -78,6 +80,7 @@ def test_a_newcomer_is_told_how_to_begin(window: Windows) -> None:
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_continued_copied_and_deleted(
     window: Windows, planted: PlantedServer, pages_service: Service
 ) -> None:
@@ -131,6 +134,7 @@ def test_a_run_is_stopped_continued_copied_and_deleted(
     opened.assert_quiet(404, 422)
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared(window: Windows, pages_service: Service) -> None:
     """Chosen from those that are finished; the differences are those of the API."""
     runs = [
@@ -163,6 +167,7 @@ def test_two_runs_are_compared(window: Windows, pages_service: Service) -> None:
     opened.assert_quiet(404, 422)
 
 
+@pytest.mark.slow
 def test_two_thousand_runs_have_pages(window: Windows, pages_service: Service) -> None:
     """Each run is on one page, the newest first."""
     table = StateFile(pages_service.data)
@@ -201,6 +206,7 @@ def test_two_thousand_runs_have_pages(window: Windows, pages_service: Service) -
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_an_unknown_address_is_a_page_for_browsers_and_a_document_for_scripts(window: Windows) -> None:
     """Under /api it is always a document."""
     opened = window()

@@ -118,6 +118,7 @@ def test_damaged_or_hostile_bytes_are_refused(data: bytes, reason: str) -> None:
         unpack(data)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gigabyte of zeros stops just above the limit: its size is bounded before it exists."""
     squeeze = zlib.compressobj(9)

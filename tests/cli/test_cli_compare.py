@@ -20,9 +20,11 @@ from explaineval.metrics.trends import explained_variance
 from explaineval.rundir.directory import RUN, TRIALS
 from explaineval.scoring.comparisons import compare_runs
 from explaineval.scoring.counts import KindCounter
-from makers.command_line import Call, make_call
+from makers.command_line import Call
 from makers.runs import ENDPOINT, make_missing, make_run, make_sham, make_trial
 from servers import json_page
+
+COMMAND = "compare"
 
 EXAMPLES = 60
 Document = Callable[..., dict[str, Any]]
@@ -44,13 +46,6 @@ def draw(
 def models_of(*names: str, **values: Any) -> list[dict[str, Any]]:
     """Models of a configuration."""
     return [{"model": name, "endpoint": ENDPOINT, **values} for name in names]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Runs `compare` at 80 columns: exit code, standard output, standard error."""
-    monkeypatch.setenv("COLUMNS", "80")
-    return make_call(capsys, "compare")
 
 
 @pytest.fixture
@@ -503,6 +498,7 @@ def test_a_tuned_model_is_compared_with_its_pretrained_sibling(places: Path, doc
     assert "good dominates poor on mine over 3 levels of verbosity" in " ".join(call(places / "levels")[1].split())
 
 
+@pytest.mark.slow
 def test_explained_variance_stands_in_the_document_and_on_screen(places: Path, document: Callable, call: Call) -> None:
     """The number is that of the pure function on the trials' counts, over all 13 models."""
     (group,) = document(places / "sized")["groups"]

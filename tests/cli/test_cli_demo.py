@@ -71,6 +71,7 @@ def sweep(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     return out
 
 
+@pytest.mark.slow
 def test_the_sweep_ends_in_a_report_and_asks_nothing_twice(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The embedded model is asked by its server in both styles, the simulated ones by themselves in one."""
     document: dict[str, Any] = json.loads(sweep(capsys, "--json"))

@@ -13,7 +13,7 @@ import pytest
 
 from explaineval.cli import app
 from explaineval.prompts import default_directory
-from makers.command_line import Call, make_call
+from makers.command_line import Call
 from makers.runs import minimal_record
 
 ESNLI_HEADER = "pairID,gold_label,Sentence1,Sentence2,Explanation_1,Explanation_2,Explanation_3\n"
@@ -55,12 +55,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return tmp_path
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process: exit code, standard output, standard error."""
-    return make_call(capsys)
 
 
 @pytest.fixture
@@ -236,6 +230,7 @@ def test_every_recorded_sentence_has_a_case() -> None:
     assert set(SENTENCES) == set(CASES)
 
 
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize("name", sorted(TAKES_JSON))
 def test_bad_input_is_one_document(place: Path, call: Call, name: str) -> None:
     """With --json: one document on standard output, with the same sentence, and nothing on standard error."""

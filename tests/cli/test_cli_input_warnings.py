@@ -12,18 +12,11 @@ import pytest
 from explaineval.cli.probe import probe
 from explaineval.cost import reasons_first
 from explaineval.datasets.taggers import how_to_install
-from makers.command_line import Call, make_call
+from makers.command_line import Call
 
 INSTALL_PAGE = Path(__file__).parents[2] / "docs" / "install.md"
 HEADER = "pairID,gold_label,Sentence1,Sentence2,Explanation_1,Explanation_2,Explanation_3\n"
 GOLDS = ("neutral", "entailment", "Neutral?", "-", "", "contradiction")
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process and a directory of its own: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    return make_call(capsys)
 
 
 @pytest.fixture

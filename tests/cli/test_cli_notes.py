@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS
-from makers.command_line import Call, make_call
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process, in an empty directory: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    return make_call(capsys)
+from makers.command_line import Call
 
 
 @pytest.mark.parametrize("metric", [*METRICS, *COMPARED_ONLY])

@@ -10,18 +10,12 @@ import pytest
 
 from explaineval.metrics.precision import expect, pilot, population, share_reached
 from explaineval.rundir.directory import read_trials
-from makers.command_line import Call, make_call
+from makers.command_line import Call
 from servers import json_page
 
+COLUMNS = 400
+
 ASK = ("--task", "sense", "--limit", "20", "--model", "simulated/no-logprobs")
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process, in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "400")
-    return make_call(capsys)
 
 
 def test_expected_rates_give_a_number_of_examples(call: Call) -> None:

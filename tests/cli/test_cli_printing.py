@@ -87,6 +87,7 @@ def run(server: EchoingServer) -> list[str]:
     return [*fixed, "--max-retries", "0", "--shams", "1"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("more", [(), ("--json",)], ids=["text", "json"])
 def test_hostile_answers_files_and_names_are_printed_harmlessly(
     tmp_path: Path, warm: WarmCommands, more: tuple[str, ...]
@@ -123,6 +124,7 @@ def test_hostile_answers_files_and_names_are_printed_harmlessly(
         json.loads(one.stdout)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("mode", ["400", "401", "404", "429", "500", "200-error", "html"])
 def test_hostile_errors_are_printed_harmlessly(tmp_path: Path, warm: WarmCommands, mode: Mode) -> None:
     """This holds for error texts, titles of HTML pages and names of served models."""

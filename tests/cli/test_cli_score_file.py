@@ -11,15 +11,7 @@ from typing import Any
 
 import pytest
 
-from makers.command_line import Call, make_call
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """Run a command in a directory of its own at 80 columns; code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    return make_call(capsys)
+from makers.command_line import Call
 
 
 def draw(examples: int = 60, **more: str) -> list[dict[str, Any]]:

@@ -13,8 +13,10 @@ import pytest
 import explaineval
 from explaineval.rundir.directory import read_run, write_metrics
 from explaineval.scoring.rows import score
-from makers.command_line import Call, make_call
+from makers.command_line import Call
 from makers.runs import make_run, make_sham, make_trial
+
+COLUMNS = 100
 
 EXAMPLES, WORDS = 30, 4
 TEXTS = ("Because the grumpy clerk is there.", "Because of ungrumpyness.", "Because the clerk is there.")
@@ -41,14 +43,6 @@ def trials_of(tasks: tuple[str, ...] = ("mine",), models: tuple[str, ...] = ("op
                     }  # fmt: skip
                     found.append(make_trial(example, number, changed=changed) | values | about)
     return found
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process, in an empty directory: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    return make_call(capsys)
 
 
 @pytest.fixture

@@ -19,8 +19,11 @@ from explaineval.config import ClientConfig, ModelConfig, RunConfig
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Example, Intervention, Message, Request, Trial, record_dict
 from explaineval.rundir.directory import PROMPTS, TRIALS, write_inputs, write_lines, write_run
-from makers.command_line import Call, make_call
+from makers.command_line import Call
 from makers.runs import minimal_record
+
+COMMAND = "show"
+COLUMNS = 120
 
 QUESTION = Message(role="user", content="?")
 ASKED = Request(endpoint="lab", model="openai/smol", style="chat", messages=(QUESTION,), max_tokens=9)
@@ -103,13 +106,6 @@ def put(directory: Path, text: str) -> None:
 
     with open_store(directory) as opened:
         asyncio.run(store(opened))
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Run `show`: exit code, standard output, standard error."""
-    monkeypatch.setenv("COLUMNS", "120")
-    return make_call(capsys, "show")
 
 
 def test_an_example_is_shown(run_dir: Path, call: Call) -> None:

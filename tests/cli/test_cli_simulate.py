@@ -90,6 +90,7 @@ def test_a_reader_that_is_right_only_with_an_explanation_gains_everything(call: 
     assert rows["nsg"]["n"] == len(trials)
 
 
+@pytest.mark.slow
 def test_a_reader_of_this_examples_explanation_alone_has_a_control_of_nothing(
     call: Call, server: ScriptedServer
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_reader_of_this_examples_explanation_alone_has_a_control_of_nothing(
     assert [rows[name]["value"] for name in gains] == [0, 0.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", ["same", "A"])
 def test_a_reader_that_does_not_read_gains_nothing(call: Call, server: ScriptedServer, letter: str) -> None:
     """Always the model's first answer, or blindly A: both accuracies are equal and the gain is exactly 0."""
@@ -131,6 +133,7 @@ def test_a_reader_that_does_not_read_gains_nothing(call: Call, server: ScriptedS
     assert rows["simulation_accuracy_with"]["value"] == rows["simulation_accuracy_without"]["value"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_right_without_the_explanation_has_no_normalised_gain(
     call: Call, server: ScriptedServer
 ) -> None:
@@ -145,6 +148,7 @@ def test_a_reader_that_is_right_without_the_explanation_has_no_normalised_gain(
     assert rows["simulation_gain_balanced"]["value"] == 0
 
 
+@pytest.mark.slow
 def test_a_reader_that_errs_at_a_known_rate_is_measured_by_hand(call: Call, server: ScriptedServer) -> None:
     """It is wrong with the explanation for every third example, without it for two of three."""
 
@@ -187,6 +191,7 @@ def test_a_second_time_everything_comes_from_the_cache_and_score_needs_none(call
     assert json.loads(Path("run/metrics.json").read_text("utf-8")) == scored
 
 
+@pytest.mark.slow
 def test_a_bundle_holds_the_predictions_and_is_reproduced_with_them(call: Call, server: ScriptedServer) -> None:
     """Every number is the same to the last digit, those of the predictor among them."""
     plant(server, lambda before, _truth, _explanation, _first: before)
@@ -199,6 +204,7 @@ def test_a_bundle_holds_the_predictions_and_is_reproduced_with_them(call: Call, 
     assert (Path("again/metrics.json").read_bytes()) == Path("run/metrics.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_predictors_stand_side_by_side_and_as_a_panel(call: Call, server: ScriptedServer) -> None:
     """The panel adds gains and errors of both over the trials that both predicted."""
     plant(server, lambda _before, truth, explanation, _first: truth if explanation else other(truth))
@@ -217,6 +223,7 @@ def test_two_predictors_stand_side_by_side_and_as_a_panel(call: Call, server: Sc
     assert panel["simulation_gain_balanced"]["value"] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_predictions_that_cannot_be_read_are_left_out_and_said(call: Call, server: ScriptedServer) -> None:
     """A reader that says nothing about every second question."""
     plant(server, lambda before, _truth, _explanation, first: before if len(first) % 2 else "perhaps")
@@ -231,6 +238,7 @@ def test_predictions_that_cannot_be_read_are_left_out_and_said(call: Call, serve
     assert any(f"leaves out {trials - row['n']} of {trials} trials" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_a_prediction_made_from_another_explanation_does_not_count(call: Call, server: ScriptedServer) -> None:
     """As after a run from another cache: its trials are left out until the predictor is asked again."""
     plant(server, lambda before, _truth, _explanation, _first: before)
@@ -266,6 +274,7 @@ def test_a_predictor_that_cannot_be_read_has_no_numbers_and_the_reason(call: Cal
     assert {row["value"] for row in rows.values()} == {None}
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_would_be_asked_and_sends_nothing(call: Call, server: ScriptedServer) -> None:
     """After asking, all of it is in the cache."""
     plant(server, lambda before, _truth, _explanation, _first: before)
@@ -282,6 +291,7 @@ def test_the_plan_says_what_would_be_asked_and_sends_nothing(call: Call, server:
     assert plan["total"]["usd"]["worst"] > plan["total"]["usd"]["expected"] > 0
 
 
+@pytest.mark.slow
 def test_a_spending_limit_stops_it_and_the_same_command_with_a_higher_one_goes_on(
     call: Call, server: ScriptedServer
 ) -> None:
@@ -300,6 +310,7 @@ def test_a_spending_limit_stops_it_and_the_same_command_with_a_higher_one_goes_o
     assert len(set(server.prompts)) == len(server.prompts)
 
 
+@pytest.mark.slow
 def test_the_limit_takes_the_first_examples(call: Call, server: ScriptedServer) -> None:
     """Three requests for each of their scored trials at the most."""
     plant(server, lambda before, _truth, _explanation, _first: before)
@@ -309,6 +320,7 @@ def test_the_limit_takes_the_first_examples(call: Call, server: ScriptedServer) 
     assert numbers(document)["simulation_accuracy_with"]["n_examples"] == 5
 
 
+@pytest.mark.slow
 def test_predictions_go_through_a_batch(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent one by one but the question by which the endpoint is found out."""
     monkeypatch.setenv("READER_KEY", "sk-a-key-of-the-test")
@@ -354,6 +366,7 @@ def test_a_predictor_must_be_named_and_must_be_a_language_model(call: Call) -> N
     assert (code, "cannot be the predictor" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_panels_of_different_predictors_have_no_mean_over_tasks(call: Call, server: ScriptedServer) -> None:
     """One that predicted a single task would be in the panel of that task alone."""
     tasks = ("--task", "sense", "--task", "qa", "--limit", "3")

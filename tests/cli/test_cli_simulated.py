@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 
 from explaineval.client.simulated import law_of
-from makers.command_line import Call, make_call
+from makers.command_line import Call
+
+COLUMNS = 200
 
 FAITHFUL = "simulated/faithful"
 SMALL = ("--task", "sense", "--limit", "6")
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process, in an empty directory: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return make_call(capsys)
 
 
 def ask(call: Call, *more: str, model: str = FAITHFUL, out: str = "out") -> dict[str, object]:

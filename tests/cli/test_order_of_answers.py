@@ -58,6 +58,7 @@ def make(place: Path, names: tuple[str, ...], trials: list[dict[str, Any]]) -> P
     return make_run(place / "run", trials, EXAMPLES, models=models_of(*names), arms=arms)
 
 
+@pytest.mark.slow
 def test_the_order_of_lines_changes_no_byte(tmp_path: Path) -> None:
     """metrics.json, the screens of run, notes and compare, the page, and every export."""
     trials = trials_of_all()

@@ -59,6 +59,7 @@ def answer_with_all(shape: shapes.Shape, body: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_body_and_the_same_completion(case: str, tmp_path: Path) -> None:
     """The ordinary client against the same server is the oracle, for what is sent and for what comes out."""

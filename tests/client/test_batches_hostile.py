@@ -56,6 +56,7 @@ COUNTS = [
 ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("route", ["openai", "anthropic"])
 @pytest.mark.parametrize("counts", COUNTS, ids=lambda value: repr(value)[:30])
 def test_impossible_counts_are_told_once_and_the_answers_fetched(tmp_path: Path, route: Route, counts: object) -> None:

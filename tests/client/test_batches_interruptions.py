@@ -92,6 +92,7 @@ def check_complete(bench: BatchBench, requests: list[Request], outcome: BatchOut
     assert list(PendingKeys(bench.open_journal())) == []
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("stage", "route"),
     [(stage, route) for stage in STAGES for route in ("openai", "anthropic") if (stage, route) != NO_UPLOAD],
@@ -157,6 +158,7 @@ def test_death_half_way_through_fetching(
     check_complete(bench, requests, outcome)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("route", ["openai", "anthropic"])
 @pytest.mark.parametrize("call", ["create", "poll", "results"])
 def test_stopping_returns_at_once_and_the_batch_goes_on(
@@ -185,6 +187,7 @@ def test_stopping_before_anything_is_submitted(make: Callable[..., BatchBench]) 
     assert (outcome.unsent, outcome.waiting, bench.server.calls) == (COUNT, False, [])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("route", ["openai", "anthropic"])
 @pytest.mark.parametrize("fault", ["lost", "late-500", "html", "reset", "500"])
 def test_a_creation_of_unknown_fate(make: Callable[..., BatchBench], route: Route, fault: Fault) -> None:
@@ -285,6 +288,7 @@ bench.run([chat(number) for number in range(int(sys.argv[3]))])
 """
 
 
+@pytest.mark.slow
 def test_kill_9_while_the_batch_is_made(make: Callable[..., BatchBench]) -> None:
     """Killed after the batch was made and before the response: the lock is gone, the journal entry is not."""
     bench = make("openai")

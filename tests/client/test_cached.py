@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from explaineval.errors import (
     TransientError,
 )
 from explaineval.records import Completion, Request
+from makers.waiting import run
 
 NEIGHBOUR = 2**22 + 7
 """A number that no process has."""
@@ -83,16 +83,6 @@ class Books:
 
     entered: list[tuple[str, bool]] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
-
-
-def run(course: Coroutine[Any, Any, Any]) -> Any:
-    """Run it, and fail instead of waiting for ever."""
-
-    async def bounded() -> Any:
-        async with asyncio.timeout(10):
-            return await course
-
-    return asyncio.run(bounded())
 
 
 def cached(wire: Any, store: Store, claims: Any = None) -> tuple[CachedClient, Books]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from explaineval.records import Completion, Message, Request, Style
 from servers import hostile, replies, shapes
 from servers.commands import run
 from servers.guards import REPORT_TO, write_switch
+from servers.loopback import Asked, LoopbackServer, Reply
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # litellm imports lazily, and what it imports warns
 
@@ -35,40 +34,16 @@ KEY = "sk-direct-0123456789abcdef"
 
 
 @dataclass
-class EchoServer:
-    """Answers every request with `reply(body)`, a status and bytes, and keeps what came. Use as a context manager."""
+class EchoServer(LoopbackServer):
+    """Answers every request with `make(body)`, a status and bytes, and keeps what came. Use as a context manager."""
 
-    reply: Callable[[Body], tuple[int, bytes]]
+    make: Callable[[Body], tuple[int, bytes]]
     came: list[tuple[str, dict[str, str], Body]] = field(default_factory=list)
 
-    def __enter__(self) -> EchoServer:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                server.came.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-                status, data = server.reply(body)
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                """Print nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.root = f"http://127.0.0.1:{self._server.server_port}"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def reply(self, asked: Asked) -> Reply:
+        """Keep what came, and answer."""
+        self.came.append((asked.target, dict(asked.headers), asked.body))
+        return Reply(*self.make(asked.body))
 
 
 def honest(body: Body) -> Body:
@@ -117,6 +92,7 @@ def ask_both(server: EchoServer, requests: Sequence[Request], key_env: str | Non
 SERVED = [(f"{route}/x/m", style) for route, served in ROUTES.items() for style in served]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("model", "style"), SERVED)
 def test_the_same_request_goes_out(model: str, style: Style, monkeypatch: pytest.MonkeyPatch) -> None:
     """Path, body and key, with and without logprobs, a temperature, stops, and with every parameter.
@@ -282,6 +258,7 @@ def facts(outcome: Outcome) -> Any:
     return type(outcome), vars(outcome)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("model", "style", "names"),
     [
@@ -388,6 +365,7 @@ def place(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
                          f"{server.root}/v1", "--transport", "direct", "--cache", "cache"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_never_imports_litellm_and_a_rerun_no_transport(place: tuple[Path, list[str]]) -> None:
     """Not for prices either; both give the same numbers, and run.json names the transport."""
     directory, options = place
@@ -408,6 +386,7 @@ def test_a_run_never_imports_litellm_and_a_rerun_no_transport(place: tuple[Path,
     assert json.loads((directory / "first" / "run.json").read_text(encoding="utf-8"))["client"]["transport"] == "direct"
 
 
+@pytest.mark.slow
 def test_answers_of_one_transport_serve_the_other(place: tuple[Path, list[str]]) -> None:
     """The key of an answer does not know how it was fetched."""
     directory, options = place
@@ -419,6 +398,7 @@ def test_answers_of_one_transport_serve_the_other(place: tuple[Path, list[str]])
     assert done.document["requests"]["sent"] == 0
 
 
+@pytest.mark.slow
 def test_a_refused_model_ends_the_command_with_code_2(tmp_path: Path) -> None:
     """Before anything is sent or written."""
     for command in ("run", "plan", "probe"):

@@ -350,6 +350,7 @@ EXITS = {
 """Fault of the second example → exit code, and the status of that example's trial."""
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("fault", EXITS)
 def test_exit_codes(fault: str, tmp_path: Path, warm: WarmCommands) -> None:
     """The first example is answered whatever happens to the second, whose trial and exit code tell of its fault."""

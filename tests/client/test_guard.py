@@ -104,6 +104,7 @@ def test_an_oversized_error_is_an_error_all_the_same() -> None:
     assert len(found.content) <= 65_536
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("model", [*EVERY, "featherless_ai/m", "nvidia_nim/m", "sambanova/m", "ai21_chat/m"])
 @pytest.mark.parametrize("word", ["error", "hang-up"])
 def test_an_attempt_sends_once(flood: FloodServer, model: str, word: str) -> None:

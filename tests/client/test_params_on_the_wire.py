@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -18,6 +15,7 @@ from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint, check_params
 from explaineval.errors import RequestFailedError, RequestRejectedError
 from explaineval.records import Message, Request
+from servers.loopback import Asked, LoopbackServer, Reply
 
 VALUES: tuple[JsonValue, ...] = (0.5, 3, "low", True, {"type": "a"}, ["a"])
 
@@ -38,40 +36,15 @@ ROUTES = (
 
 
 @dataclass
-class Recorder:
+class Recorder(LoopbackServer):
     """A loopback server that refuses everything and keeps what came: (path, headers, body) of each request."""
 
     came: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
 
-    def __enter__(self) -> Recorder:
-        came = self.came
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                came.append((self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(body)))
-                data = b'{"error": {"message": "no"}}'
-                self.send_response(400)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                """Print nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def reply(self, asked: Asked) -> Reply:
+        """Keep what came, and refuse it."""
+        self.came.append((asked.target, dict(asked.headers), asked.body))
+        return Reply(400, {"error": {"message": "no"}})
 
     def take(self) -> tuple[str, dict[str, str], dict[str, Any]] | None:
         """The last request since the last taking."""

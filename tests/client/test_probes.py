@@ -104,6 +104,7 @@ def test_requests_are_cheap_and_carry_what_is_to_be_found_out(bench: Bench) -> N
     assert server.asked[0] == server.asked[1]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -128,6 +129,7 @@ def test_log_probabilities_that_are_none(bench: Bench, kind: Any, reason: str) -
     assert reason in bench.verdict().unusable
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("most", "accepted"), [(20, 20), (7, 5), (3, 1)])
 def test_the_largest_number_of_alternatives(bench: Bench, most: int, accepted: int) -> None:
     """From 20 down until one is taken."""
@@ -197,6 +199,7 @@ def test_answers_that_vary(bench: Bench) -> None:
     assert bench.find(Persona(stable=False))["stable"] is False
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("kind", "returned", "field"),
     [
@@ -283,6 +286,7 @@ def test_an_answer_without_a_letter_tells_nothing_of_logprobs(bench: Bench) -> N
     assert bench.verdict().unusable is None
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("status", "reachable"), [(401, True), (500, True), (404, True)])
 def test_a_failed_probe_is_not_kept(bench: Bench, status: int, reachable: bool) -> None:
     """Exit code 5, the document says what could not be told, and nothing is stored."""
@@ -380,6 +384,7 @@ def test_a_loopback_address_costs_nothing(bench: Bench) -> None:
     assert bench.find(Persona())["price"] == [0.0, 0.0]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("model", ["ollama/llama3.2", "ollama_chat/llama3.2"])
 def test_routes_that_lose_logprobs_are_named(bench: Bench, model: str) -> None:
     """With the route to take instead."""

@@ -58,6 +58,7 @@ def test_every_provider_with_an_address_is_reached_in_a_clean_environment() -> N
         assert one["passed"] or one["error"], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switched", SWITCHED)
 def test_no_variable_moves_a_request(switched: str) -> None:
     """With every variable that litellm reads pointing elsewhere: the built-in address, or one sentence and no byte."""
@@ -78,6 +79,7 @@ def test_no_variable_moves_a_request(switched: str) -> None:
     assert named > 40
 
 
+@pytest.mark.slow
 def test_the_table_is_that_of_the_installed_litellm() -> None:
     """Every provider of the version it was made from is in it; another version's new ones need a base URL."""
     document = json.loads(resources.files("explaineval.client.endpoints").joinpath("origins.json").read_text("utf-8"))

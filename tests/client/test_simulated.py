@@ -88,6 +88,7 @@ def rates(cells: Counter[tuple[bool, bool]]) -> tuple[float, float, float]:
     return (a + b) / (a + b + c + d), a / (a + b), c / (c + d)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("style", "order"), list(itertools.product(("chat", "completion"), ("pe", "pe2", "ep"))))
 @pytest.mark.parametrize("task", ["nli", "qa", "sense"])
 def test_planted_rates_are_measured_in_every_order_and_style(task, style, order):
@@ -128,6 +129,7 @@ def test_an_example_only_explainer_treats_all_words_of_an_example_alike():
         assert not named or len(named) > len(words) / 3
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("style", ["chat", "completion"])
 def test_verbosity_moves_along_one_curve(style):
     """TPR and FPR rise from level to level, by 1 − (1 − rate)^k."""
@@ -270,6 +272,7 @@ LONG = 1_000_000
 """Characters; work that grows with their square would take days."""
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "text",
     [

@@ -27,6 +27,7 @@ from explaineval.errors import (
     TransientError,
 )
 from explaineval.records import Completion, Request
+from makers.waiting import run
 
 PRICE = Price(0.0, 1.0)
 """A dollar for each token that comes back, so that every sum is a whole number and floats are exact."""
@@ -223,17 +224,7 @@ async def _idle(turns: int = 12) -> None:
 
 
 TestSpending = Spending.TestCase
-TestSpending.settings = settings(max_examples=80, stateful_step_count=25)
-
-
-def run(course: Coroutine[Any, Any, Any]) -> Any:
-    """Run it, and fail instead of waiting for ever."""
-
-    async def bounded() -> Any:
-        async with asyncio.timeout(5):
-            return await course
-
-    return asyncio.run(bounded())
+TestSpending.settings = settings(max_examples=settings().max_examples, stateful_step_count=25)
 
 
 def test_many_concurrent_requests_stay_within_the_limit() -> None:

@@ -136,6 +136,7 @@ def test_the_limit_stays_close_to_the_room_of_a_small_server(room: int, retry_af
     assert storm.failed == 0
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("room", [48, 12])
 def test_a_storm_is_weathered_close_to_the_capacity(room: int, seed: int) -> None:

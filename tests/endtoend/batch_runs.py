@@ -128,7 +128,7 @@ class BatchRuns:
         finally:
             self.server.on_call = None
 
-    def wait_for(self, call: Call, count: int = 1, timeout: float = 30.0) -> None:
+    def wait_for(self, call: Call, count: int = 1, timeout: float = 180.0) -> None:
         """Return once the server had so many calls of a kind."""
         end = time.monotonic() + timeout
         while self.server.count(call) < count:

@@ -27,10 +27,16 @@ class Bench:
     server: PlantedServer
     directory: Path
 
-    def options(self, *more: str | Path, models: tuple[str, ...] = ("planted",)) -> list[str]:
-        """`run …` against the server, with what a test adds."""
+    def options(
+        self, *more: str | Path, models: tuple[str, ...] = ("planted",), transport: str = "direct"
+    ) -> list[str]:
+        """`run …` against the server, with what a test adds.
+
+        Both transports send and read the same (tests/client/test_direct.py); the direct one takes a third of the time.
+        """
         fixed = ["run", "--task", f"jsonl:{self.directory / 'task.jsonl'}", "--base-url", self.server.url]
         fixed += ["--interventions", str(self.directory / "edits.jsonl"), "--endpoint-name", "lab", "--shots", "2"]
+        fixed += ["--transport", transport]
         for model in models:
             fixed += ["--model", f"openai/{model}"]
         return [*fixed, *map(str, more)]

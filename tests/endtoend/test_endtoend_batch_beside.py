@@ -32,6 +32,7 @@ def is_complete(runs: BatchRuns) -> bool:
     return [(result.code, counts(result)) for result in results] == [(0, (DISTINCT, DISTINCT, 0, 0))] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("polls", [0, 3])
 def test_a_batch_beside_a_plain_run_that_began_before_it(warm: WarmCommands, tmp_path: Path, polls: int) -> None:
     """What the plain run is asking goes into no batch, what is in the batch the plain run does not ask; all arrives."""
@@ -86,6 +87,7 @@ def test_a_plain_run_beside_a_batch_that_is_being_submitted(warm: WarmCommands, 
         assert is_complete(runs)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("call", "again"), [("upload", DISTINCT - 1), ("create", 0), ("poll", 0)])
 def test_a_plain_run_beside_a_batch_process_that_is_killed(
     warm: WarmCommands, tmp_path: Path, call: Call, again: int
@@ -116,6 +118,7 @@ def test_a_plain_run_beside_a_batch_process_that_is_killed(
         assert is_complete(runs)
 
 
+@pytest.mark.slow
 def test_what_the_other_process_does_not_bring_home_goes_into_a_batch(warm: WarmCommands, tmp_path: Path) -> None:
     """A plain run is killed while it asks: the batch run waits for its requests, then asks them itself."""
     with BatchRuns(warm, tmp_path, server=BatchServer(answer=answer, polls=0)) as runs:

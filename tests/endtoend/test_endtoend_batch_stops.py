@@ -28,6 +28,7 @@ ALIKE = ("before the file is uploaded", "in progress", "ended, not fetched")
 """Where Anthropic's shape has no such step, or does not differ."""
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("stage", "route"),
     [(stage, "openai") for stage in STAGES] + [(stage, "anthropic") for stage in STAGES if stage not in ALIKE],
@@ -49,6 +50,7 @@ def test_kill_9_at_every_stage(warm: WarmCommands, tmp_path: Path, route: Route,
         assert {"fetched", "abandoned"} >= set(runs.journal_states())
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted_while_waiting(warm: WarmCommands, tmp_path: Path, number: signal.Signals) -> None:
     """Exit 130 before the next poll; a plain run leaves the batch's requests alone; --batch fetches them."""
@@ -77,6 +79,7 @@ def test_interrupted_while_waiting(warm: WarmCommands, tmp_path: Path, number: s
         assert runs.is_billed_once()
 
 
+@pytest.mark.slow
 def test_what_is_not_in_the_batch_is_asked_beside_it(warm: WarmCommands, tmp_path: Path) -> None:
     """A larger plain run while a batch goes on: it asks what is new, and 5 says that something is outstanding."""
     with BatchRuns(warm, tmp_path, server=BatchServer(answer=answer, polls=None)) as runs:
@@ -91,6 +94,7 @@ def test_what_is_not_in_the_batch_is_asked_beside_it(warm: WarmCommands, tmp_pat
         assert len(runs.server.billed) + len(runs.server.plain) == DISTINCT
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("more", [(), ("--batch",)], ids=str)
 def test_the_settling_request_may_be_in_a_batch(warm: WarmCommands, tmp_path: Path, more: tuple[str, ...]) -> None:
     """A run that begins with what another plan's batch asks: its first request is not bought a second time either."""
@@ -111,6 +115,7 @@ def test_the_settling_request_may_be_in_a_batch(warm: WarmCommands, tmp_path: Pa
         assert len(runs.server.batches) == 1
 
 
+@pytest.mark.slow
 def test_what_was_fetched_before_an_interruption_is_scored(warm: WarmCommands, tmp_path: Path) -> None:
     """Ctrl-C in the second wave: the first wave's answers are counted and paid for in what the run says."""
     with BatchRuns(warm, tmp_path, server=BatchServer(answer=answer)) as runs:

@@ -23,6 +23,7 @@ from servers.batch_server import BatchServer, Call
 from servers.commands import WarmCommands
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("route", "style"), [("openai", "chat"), ("openai", "completion"), ("anthropic", "chat")])
 def test_a_run_by_batches_is_a_plain_run(warm: WarmCommands, tmp_path: Path, route: Route, style: str) -> None:
     """The same keys, requests and numbers; one request goes alone, each other once in a batch; then all is cached."""
@@ -68,6 +69,7 @@ def test_a_plan_is_priced_as_batches(warm: WarmCommands, tmp_path: Path, model: 
     assert found[1]["usd"]["expected"] == pytest.approx(sum(n * p for n, p in zip(tokens, batched, strict=True)))
 
 
+@pytest.mark.slow
 def test_dollars_are_those_of_batches(tmp_path: Path, warm: WarmCommands, monkeypatch: pytest.MonkeyPatch) -> None:
     """What goes into a batch costs the price of batches, the request sent alone the ordinary one; so do cached ones."""
     entry = read_price_list().prices["gpt-4o-mini"]
@@ -97,6 +99,7 @@ def test_dollars_are_those_of_batches(tmp_path: Path, warm: WarmCommands, monkey
         assert second.usd_saved_by_cache == pytest.approx(runs.dollars(batched, batched))
 
 
+@pytest.mark.slow
 def test_a_price_that_is_given_holds_for_batches_too(warm: WarmCommands, tmp_path: Path) -> None:
     """--price is what everything costs, alone or in a batch; without it a loopback address costs nothing."""
     with BatchRuns(warm, tmp_path) as runs:
@@ -112,6 +115,7 @@ def test_a_price_that_is_given_holds_for_batches_too(warm: WarmCommands, tmp_pat
         assert paid.document["usd_spent"] > 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_spending_limit_holds_over_batches(warm: WarmCommands, tmp_path: Path, seed: int) -> None:
     """The server's own bill stays within the limit; exit 3 says what the rest costs; more money buys just that."""
@@ -176,6 +180,7 @@ def test_what_expired_goes_into_a_second_batch(warm: WarmCommands, tmp_path: Pat
         assert runs.is_billed_once()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("more", "known"),
     [(("--order", "pe2"), 1), (("--retry", "truncated"), 0), (("--order", "pe2", "--retry", "truncated"), 1)],
@@ -231,6 +236,7 @@ def test_offline_sends_nothing(warm: WarmCommands, tmp_path: Path) -> None:
         assert len(runs.server.calls) == calls
 
 
+@pytest.mark.slow
 def test_two_processes_with_batches_pay_once(warm: WarmCommands, tmp_path: Path) -> None:
     """The same command twice at once: one request alone, one batch, each request billed once, the same numbers."""
     waits, deadline = "another process works on this model's batches", time.monotonic() + 60

@@ -27,6 +27,7 @@ def faults_of(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if " billed " in line]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("limit", "code"), [(("--max-usd", "1"), 3), (("--max-usd", "100"), 5), ((), 5)], ids=str)
 @pytest.mark.parametrize("number", [0, 7])
 def test_a_bill_beyond_the_text_ends_the_run_for_its_endpoint(
@@ -67,6 +68,7 @@ interventions: {{file: edits.jsonl}}
 """
 
 
+@pytest.mark.slow
 def test_the_whole_endpoint_is_left_alone_and_others_are_not(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """A second model of that endpoint is asked nothing more either, another endpoint everything; for one reason."""
     one = bench(TABLE, latency=0.01, usages={0: TEN_MILLION})
@@ -89,6 +91,7 @@ def test_pace_holds_back_only_what_is_sent(bench: Callable[..., Any], warm: Warm
     assert found.document["requests"]["sent"] == 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("usage", "metered"),
     [

@@ -164,6 +164,7 @@ interventions: {{file: edits.jsonl}}
 """
 
 
+@pytest.mark.slow
 def test_a_model_has_a_limit_of_its_own(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """The one runs out and says so, the other is complete; a total limit holds over both."""
     one = bench(TABLE)
@@ -199,6 +200,7 @@ def go_file(warm: WarmCommands, path: Path, *more: str) -> Result:
     return warm.run("run", path.name, *more, "--json", cwd=path.parent)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("fault", "each"), [("reset", LIMIT_OUT / 1000), ("500", 0.0), ("429", 0.0)])
 def test_retries_are_paid_from_the_limit(
     bench: Callable[..., Any], warm: WarmCommands, fault: str, each: float

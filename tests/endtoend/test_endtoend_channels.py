@@ -78,6 +78,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("way", "route", "style"),
     [
@@ -111,6 +112,7 @@ def test_both_channels_are_recovered(place: Path, warm: WarmCommands, way: Way, 
         assert result.document["metrics"] == live.document["metrics"]
 
 
+@pytest.mark.slow
 def test_the_channels_are_compared_on_the_same_trials(place: Path, warm: WarmCommands) -> None:
     """The difference in Youden's J between reasoning and explanation, its interval, and how it is printed."""
     with BatchServer(answer=partial(respond, "reasoning_content")) as server:
@@ -135,6 +137,7 @@ def test_the_channels_are_compared_on_the_same_trials(place: Path, warm: WarmCom
     assert "in view of" not in warm.run("notes", "out", cwd=place).stdout
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("way", "route"), [("hidden", "openai"), ("redacted", "anthropic")])
 def test_hidden_reasoning_is_undefined_and_never_0(place: Path, warm: WarmCommands, way: Way, route: str) -> None:
     """Every row of both channels says why; the explanation's rows are as ever."""

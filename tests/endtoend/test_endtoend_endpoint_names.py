@@ -55,6 +55,7 @@ def codes(document: dict[str, Any]) -> dict[str, str]:
     return {warning["code"]: warning["text"] for warning in document["warnings"]}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("url", ["{}", "{}/", "{}/./", "{}/../v1"])
 def test_one_server_is_bought_once(url: str, server: ScriptedServer, tmp_path: Path, warm: WarmCommands) -> None:
     """By --base-url and under two names in files, however the URL is written."""
@@ -79,6 +80,7 @@ def test_a_moved_server_is_another_one(server: ScriptedServer, tmp_path: Path, w
     assert moved["requests"]["sent"] > 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("by_option", [False, True])
 def test_an_endpoint_name_moves_with_its_server_and_the_run_says_so(
     by_option: bool, server: ScriptedServer, tmp_path: Path, warm: WarmCommands
@@ -128,6 +130,7 @@ def test_two_endpoints_that_are_one_are_named(server: ScriptedServer, tmp_path: 
     assert "'lab' and 'twin' are the same one" in done.stderr
 
 
+@pytest.mark.slow
 def test_answers_of_a_pack_show(server: ScriptedServer, tmp_path: Path, warm: WarmCommands) -> None:
     """Invented answers: run, record, notes, card and page say how many, from which pack and since when."""
     options = (*SMALL, "--model", "openai/planted", "--base-url", server.url)
@@ -182,6 +185,7 @@ def as_of_0_2(directory: Path, url: str, warm: WarmCommands, out: str) -> None:
     run(warm, directory, study(directory, url, endpoint_name="lab"), "--out", out)
 
 
+@pytest.mark.slow
 def test_a_plan_adopts_an_old_out(server: ScriptedServer, tmp_path: Path, warm: WarmCommands) -> None:
     """It finds every answer, as `run` with this --out does, wherever the directory is; so does a run beside it."""
     as_of_0_2(tmp_path, server.url, warm, "elsewhere/one")
@@ -195,6 +199,7 @@ def test_a_plan_adopts_an_old_out(server: ScriptedServer, tmp_path: Path, warm: 
         assert planned["hits"] == found["requests"]["hits"] > 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_cache_alone_shows_what_a_name_stood_for(
     moved: bool, server: ScriptedServer, tmp_path: Path, warm: WarmCommands
@@ -214,6 +219,7 @@ def test_a_cache_alone_shows_what_a_name_stood_for(
         assert planned["total"]["misses"] == 0
 
 
+@pytest.mark.slow
 def test_packs_and_bundles_carry_addresses_where_that_is_asked_for(
     server: ScriptedServer, tmp_path: Path, warm: WarmCommands
 ) -> None:

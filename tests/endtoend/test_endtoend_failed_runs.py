@@ -36,6 +36,7 @@ def closed_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("order", ["pe", "pe2"])
 @pytest.mark.parametrize("out", [(), ("--out", "deep/down/out")], ids=["default", "out"])
 def test_a_key_that_is_refused_leaves_true_counts_and_no_directory(
@@ -57,6 +58,7 @@ def test_a_key_that_is_refused_leaves_true_counts_and_no_directory(
     assert {*before, "cache"} == {path.name for path in one.directory.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_directory_that_was_there_stays(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """An empty directory that the user made stays empty; one that holds a run keeps it."""
     one = bench(TABLE, accepted_key="another")
@@ -104,6 +106,7 @@ def check_bundle(directory: Path, warm: WarmCommands) -> int:
     return missing
 
 
+@pytest.mark.slow
 def test_export_counts_what_a_model_that_was_never_reached_lacks(
     bench: Callable[..., Any], warm: WarmCommands, closed_port: int
 ) -> None:
@@ -128,6 +131,7 @@ def test_export_counts_what_a_model_that_was_never_reached_lacks(
     assert check_bundle(one.directory, warm) == 8 * EACH
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_complete(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """The counterpart: nothing is missing, and `complete` says so."""
     one = bench(TABLE)
@@ -136,6 +140,7 @@ def test_a_finished_run_is_complete(bench: Callable[..., Any], warm: WarmCommand
     assert check_bundle(one.directory, warm) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["pe", "pe2"])
 def test_counts_are_true_after_a_second_interrupt(bench: Callable[..., Any], warm: WarmCommands, order: str) -> None:
     """Given up at once: what the server saw is sent, all else is unsent, and the sum is the plan."""
@@ -169,6 +174,7 @@ def test_offline_without_any_answer_leaves_no_directory(bench: Callable[..., Any
     assert before == sorted(path.name for path in one.directory.iterdir())
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("fault", ["unparsed", "refusal", "truncated", "empty", "content_filter"])
 def test_a_run_of_which_no_answer_can_be_read_is_exit_code_5(
     bench: Callable[..., Any], warm: WarmCommands, fault: str

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.commands import WarmCommands
 from servers.floods import FloodServer
 
 MOST_MEGABYTES = 600
@@ -22,13 +23,18 @@ print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=open("p
 by a small one: the test's own process may be large."""
 
 
-def run(server: FloodServer, directory: Path, *more: str) -> tuple[int, float, str]:
-    """A run with 32 connections: exit code, peak memory in megabytes, standard error."""
-    command = [sys.executable, "-m", "explaineval", "run", "--task", "sense", "--model", "openai/m"]
-    command += ["--base-url", server.url, "--endpoint-name", "flood", "--max-connections", "32", "--max-retries", "0"]
-    command += ["--logprobs", "off", "--temperature", "omit", "--out", "run", "--cache", "cache", *more]
+def options(server: FloodServer, *more: str) -> list[str]:
+    """A run with 32 connections."""
+    fixed = ["run", "--task", "sense", "--model", "openai/m", "--base-url", server.url, "--endpoint-name", "flood"]
+    fixed += ["--max-connections", "32", "--max-retries", "0", "--logprobs", "off", "--temperature", "omit"]
+    return [*fixed, "--out", "run", "--cache", "cache", *more]
+
+
+def run_alone(arguments: list[str], directory: Path) -> tuple[int, float, str]:
+    """A run in a process of its own: exit code, peak memory in megabytes, standard error."""
+    command = [sys.executable, "-c", LAUNCH, sys.executable, "-m", "explaineval", *arguments]
     with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as err:
-        subprocess.run([sys.executable, "-c", LAUNCH, *command], cwd=directory, stdout=out, stderr=err, check=True)
+        subprocess.run(command, cwd=directory, stdout=out, stderr=err, check=True)
     code, peak = map(int, (directory / "peak").read_text(encoding="utf-8").split())
     scale = 1 if sys.platform == "darwin" else 1024
     return code, peak * scale / 1e6, (directory / "stderr").read_text(encoding="utf-8")
@@ -40,17 +46,19 @@ def statuses(directory: Path) -> Counter[str]:
     return Counter(json.loads(line)["status"] for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["endless", "bomb", "endless bomb choices nested values heavy"])
-def test_memory_stays_bounded(words: str, tmp_path: Path) -> None:
+def test_memory_stays_bounded(words: str, tmp_path: Path, warm: WarmCommands) -> None:
     """32 connections to endless bodies, gzip bombs and what is worse: under 600 MB, each asked once, no traceback."""
     with FloodServer(word=words) as server:
-        code, megabytes, told = run(server, tmp_path, "--limit", "12", "--max-tokens", "4000")
+        arguments = options(server, "--limit", "12", "--max-tokens", "4000")
+        code, megabytes, told = run_alone(arguments, tmp_path)
         asked = len(server.received)
-        again, _, _ = run(server, tmp_path, "--limit", "12", "--max-tokens", "4000")
+        again = warm.run(*arguments, cwd=tmp_path)
 
         assert megabytes < MOST_MEGABYTES
         assert "Traceback" not in told
-        assert (code, len(server.received)) == (again, asked)
+        assert (code, len(server.received)) == (again.code, asked)
     assert asked >= 32
     found = statuses(tmp_path)
     assert found["unparsed"] > 0
@@ -58,41 +66,37 @@ def test_memory_stays_bounded(words: str, tmp_path: Path) -> None:
     assert found["ok"] == 0 or "heavy" in words
 
 
-def test_a_mix_of_good_and_bad_answers_is_scored(tmp_path: Path) -> None:
+def test_a_mix_of_good_and_bad_answers_is_scored(tmp_path: Path, warm: WarmCommands) -> None:
     """One bad answer spoils its own trial, no other."""
     with FloodServer(word="plain plain plain bomb") as server:
-        code, _, told = run(server, tmp_path, "--limit", "12")
+        done = warm.run(*options(server, "--limit", "12"), cwd=tmp_path)
 
     found = statuses(tmp_path)
-    assert code == 0, told
+    assert done.code == 0, done.stderr
     assert found["ok"] > 0
     assert found["unparsed"] > 0
 
 
-def test_a_redirect_ends_the_run_in_one_sentence(tmp_path: Path) -> None:
+def test_a_redirect_ends_the_run_in_one_sentence(tmp_path: Path, warm: WarmCommands) -> None:
     """With where it pointed, and nothing sent there."""
     with FloodServer(word="redirect") as server, FloodServer() as thief:
         server.target = f"http://127.0.0.1:{thief.port}/elsewhere?key=1"
-        code, _, told = run(server, tmp_path, "--limit", "2")
+        done = warm.run(*options(server, "--limit", "2"), cwd=tmp_path)
 
         assert thief.connections == 0
-    assert code == 5
-    assert f"redirect (status 307) to http://127.0.0.1:{thief.port}/elsewhere; it was not followed" in told
-    assert "Traceback" not in told
+    assert done.code == 5
+    assert f"redirect (status 307) to http://127.0.0.1:{thief.port}/elsewhere; it was not followed" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_a_variable_that_moves_the_address_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_moves_the_address_ends_the_run(tmp_path: Path, warm: WarmCommands) -> None:
     """Exit 2, the variable named, the key not sent."""
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-own-0123456789abcdef")
     with FloodServer() as thief:
-        monkeypatch.setenv("OPENAI_BASE_URL", thief.url)
+        env = {"OPENAI_API_KEY": "sk-own-0123456789abcdef", "OPENAI_BASE_URL": thief.url}
         command = ["run", "--task", "sense", "--limit", "2", "--model", "openai/m", "--cache", "cache", "--out", "run"]
-        done = subprocess.run(
-            [sys.executable, "-m", "explaineval", *command],
-            cwd=tmp_path, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = warm.run(*command, cwd=tmp_path, env=env)
 
         assert thief.connections == 0
-    assert done.returncode == 2
+    assert done.code == 2
     assert "OPENAI_BASE_URL points there. Nothing was sent; unset OPENAI_BASE_URL" in done.stderr
     assert "Traceback" not in done.stderr

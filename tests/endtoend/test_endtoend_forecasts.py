@@ -52,6 +52,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_plan_is_what_the_run_does(bench: Callable[..., Any], warm: WarmCommands, name: str) -> None:
     """Before: counts as the run's, its spend below the worst. After: nothing is missing, and all of it was saved."""
@@ -94,6 +95,7 @@ GROWTHS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_grown_plan_pays_only_for_what_is_new(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """More examples, shams, samples, models, words, another level: by hand what is missing, and its cost."""
     one = bench(TABLE)
@@ -130,6 +132,7 @@ def test_a_grown_plan_pays_only_for_what_is_new(bench: Callable[..., Any], warm:
     assert plan(one, warm, *PRICE, *both)["total"]["misses"] == 4 * EACH
 
 
+@pytest.mark.slow
 def test_known_lengths_foretell_the_spend(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """After a first part the rest costs what was expected within a quarter, and never more than the worst."""
     one = bench(Table(examples=20, words=2, seed=1))

@@ -49,6 +49,7 @@ def fill_in_the_middle(warm: WarmCommands, one: Any, disk: SmallDisk, *more: str
     return child.finish(), command
 
 
+@pytest.mark.slow
 def test_a_full_cache_disk_loses_one_answer_a_connection_at_most(
     bench: Callable[..., Any], warm: WarmCommands, disk: SmallDisk
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_full_disk_under_the_run_directory_loses_nothing(
     assert not list(out.glob("*.part"))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["metrics.json", "metrics.csv", "trials.jsonl", "examples.jsonl", "shots.jsonl"])
 def test_a_file_of_the_run_directory_that_cannot_be_written_is_named(
     bench: Callable[..., Any], warm: WarmCommands, name: str
@@ -112,6 +114,7 @@ def test_a_file_of_the_run_directory_that_cannot_be_written_is_named(
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "more",
     [["run", "--json"], ["run"], ["score", "--json"], ["score"], ["stats", "--json"], ["show"], ["help"], ["bad"]],

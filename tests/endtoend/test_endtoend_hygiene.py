@@ -71,6 +71,7 @@ def test_a_run_connects_to_its_endpoint_and_nowhere_else(place: Place) -> None:
     assert not {"pandas", "spacy", "matplotlib"} & place.first.modules
 
 
+@pytest.mark.slow
 def test_a_run_prints_its_table_and_nothing_of_litellm(place: Place) -> None:
     """Standard output holds the table, the counts and the directory; standard error no chatter."""
     printed = place.first.result.stdout + place.first.result.stderr
@@ -81,6 +82,7 @@ def test_a_run_prints_its_table_and_nothing_of_litellm(place: Place) -> None:
         assert chatter not in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [(), ("run",), ("demo",), ("score",), ("cache", "stats"), ("interventions", "build"), ("interventions", "show")],
@@ -97,6 +99,7 @@ def test_help_loads_nothing_heavy(place: Place, arguments: tuple[str, ...]) -> N
     assert seen.connections == []
 
 
+@pytest.mark.slow
 def test_a_run_served_from_the_cache_loads_no_litellm_and_opens_no_socket(place: Place) -> None:
     """All answers stored: no import of seconds, no connection, the same table."""
     before = len(place.server.received)
@@ -109,6 +112,7 @@ def test_a_run_served_from_the_cache_loads_no_litellm_and_opens_no_socket(place:
     assert place.first.result.stdout.splitlines()[:-3] == seen.result.stdout.splitlines()[:-3]
 
 
+@pytest.mark.slow
 def test_a_run_from_the_cache_alone_loads_nothing_that_sends(place: Place) -> None:
     """With --offline no HTTP client is imported, and with --json no library for tables."""
     seen = place.watch(*place.options, "--offline", "--json")
@@ -118,6 +122,7 @@ def test_a_run_from_the_cache_alone_loads_nothing_that_sends(place: Place) -> No
     assert "diskcache" in seen.modules
 
 
+@pytest.mark.slow
 def test_scoring_loads_neither_litellm_nor_pandas(place: Place) -> None:
     """`score` needs the run directory alone."""
     seen = place.watch("score", "out")

@@ -85,6 +85,7 @@ def test_ten_kills_lose_no_stored_answer(bench: Callable[..., Any], warm: WarmCo
         assert (one.directory / "out2" / name).read_bytes() == (one.directory / "out" / name).read_bytes()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("number", "transport"),
     [(signal.SIGINT, "litellm"), (signal.SIGTERM, "litellm"), (signal.SIGINT, "direct")],
@@ -126,6 +127,7 @@ def test_an_interrupted_run_keeps_and_scores_what_it_paid_for(
     assert len(read_trials(one.directory / "out")) == 32 * 4
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_gives_up_and_counts_what_was_not_waited_for(
     bench: Callable[..., Any], warm: WarmCommands
 ) -> None:

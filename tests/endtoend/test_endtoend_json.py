@@ -148,6 +148,7 @@ def outputs(warm: WarmCommands, tmp_path_factory: pytest.TempPathFactory) -> dic
 COMMANDS = [name for name in json_page.documented() if name not in (json_page.CODES, *ELSEWHERE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_field_is_documented_and_there(command: str, outputs: dict[str, list[Result]]) -> None:
     """No field without its line, no line without its field."""
@@ -164,6 +165,7 @@ def test_every_field_is_documented_and_there(command: str, outputs: dict[str, li
     assert json_page.documented()[command].keys() - found == set()
 
 
+@pytest.mark.slow
 def test_every_document_has_its_schema_and_its_warnings(outputs: dict[str, list[Result]]) -> None:
     """`error` is there just where the exit code is not 0, and codes and grades are the known ones."""
     for results in outputs.values():

@@ -82,6 +82,7 @@ def test_a_plan_names_variable_and_address(server: ScriptedServer, tmp_path: Pat
     assert texts == [f"the key in EXPLAINEVAL_LAB_KEY is sent to {server.url.removesuffix('/v1')}."]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("options", "env", "code"),
     [
@@ -149,6 +150,7 @@ def test_the_variable_without_an_endpoint_is_checked_too(tmp_path: Path, warm: W
     assert "OPENAI_API_KEY is sent to https://api.openai.com" in " ".join(accepted.stderr.split())
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "route", ["openai", "hosted_vllm", "anthropic", "azure", "huggingface", "databricks", "gemini", "vertex_ai",
               "bedrock", "watsonx", "cohere_chat", "mistral", "groq", "replicate", "sagemaker_chat", "cloudflare",
@@ -228,6 +230,7 @@ def test_a_files_tags_do_nothing(line: str, tmp_path: Path, warm: WarmCommands) 
     assert KEY not in done.stderr
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("text", ["${LAB_KEY}", "$LAB_KEY", "{{ LAB_KEY }}", "%(LAB_KEY)s"])
 def test_variables_are_not_put_into_a_file(
     text: str, server: ScriptedServer, tmp_path: Path, warm: WarmCommands

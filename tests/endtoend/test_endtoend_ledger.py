@@ -81,6 +81,7 @@ def test_a_killed_run_loses_no_spending(tmp_path: Path, warm: WarmCommands) -> N
         assert last.code in (0, 3)
 
 
+@pytest.mark.slow
 def test_judge_and_simulate_count_what_they_have_spent_themselves(tmp_path: Path, warm: WarmCommands) -> None:
     """Each its own: what run has spent takes nothing from a judge's limit."""
     with FailingServer() as server:

@@ -19,6 +19,7 @@ def no_list(*_: Any) -> dict[str, Any]:
     return {"object": "chat.completion", "choices": [], "id": "x1"}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("route", ["openai", "anthropic"])
 @pytest.mark.parametrize(
     ("fault", "said"),

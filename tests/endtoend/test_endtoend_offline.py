@@ -168,6 +168,7 @@ def _obey_modes() -> None:
         library.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a child that obeys file modes even as root")
 def test_a_cache_that_cannot_be_written(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """Read-only directory and files: offline works as ever; online says in one sentence that it does not."""

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from servers.commands import LONGEST, WarmCommands
+from makers.waiting import wait_for
+from servers.commands import WarmCommands
 from servers.outages import FailingServer, Manner
 
 REQUESTS = 12 * (1 + 4 + 1)
 """The input, four insertions and a sham of each example."""
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds."""
-    end = time.monotonic() + LONGEST
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(0.02)
 
 
 def progress(directory: Path) -> list[dict[str, Any]]:
@@ -39,6 +29,7 @@ def write_config(directory: Path, servers: dict[str, FailingServer], **more: obj
     (directory / "study.yaml").write_text(json.dumps(config), encoding="utf-8")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("manner", ["refused", "reset", "503"])
 def test_a_run_waits_for_its_endpoint_and_goes_on(tmp_path: Path, warm: WarmCommands, manner: Manner) -> None:
     """The other model comes to its end meanwhile; afterwards every request has its answer, at exit code 0."""
@@ -46,8 +37,8 @@ def test_a_run_waits_for_its_endpoint_and_goes_on(tmp_path: Path, warm: WarmComm
         write_config(tmp_path, {"lab": failing, "other": sound})
         failing.go_down(manner, answers=20)
         child = warm.start("run", "study.yaml", "--out", "run", "--json", cwd=tmp_path)
-        until(lambda: any(model["waiting"] for model in progress(tmp_path)))
-        until(lambda: any(model["state"] == "finished" for model in progress(tmp_path)))
+        wait_for(lambda: any(model["waiting"] for model in progress(tmp_path)))
+        wait_for(lambda: any(model["state"] == "finished" for model in progress(tmp_path)))
         lab, other = progress(tmp_path)
         watched = warm.run("watch", "run", cwd=tmp_path)
         child.wait_for_line("is tried next at")
@@ -79,6 +70,7 @@ def test_after_its_patience_the_run_ends_and_keeps_everything(tmp_path: Path, wa
     assert ended.document["requests"]["hits"] == 20
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("patience", ["0", "1h"])
 def test_an_endpoint_that_answers_500_only_is_not_waited_for(tmp_path: Path, warm: WarmCommands, patience: str) -> None:
     """As many attempts whatever the patience: 20 in a row, and one for each connection."""

@@ -43,6 +43,7 @@ def server() -> Iterator[FailingServer]:
         yield started
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_it_waits_and_goes_on_by_itself(
     name: str, finished: Path, server: FailingServer, warm: WarmCommands, tmp_path: Path
@@ -62,6 +63,7 @@ def test_it_waits_and_goes_on_by_itself(
     assert server.answered == asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_without_patience_it_ends_at_once(
     name: str, finished: Path, server: FailingServer, warm: WarmCommands, tmp_path: Path

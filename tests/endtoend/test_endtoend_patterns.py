@@ -110,6 +110,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, warm: WarmCommands) -> Fi
     return Finished(directory, warm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_planted_model_is_recovered(finished: Finished, order: str, style: str) -> None:
@@ -130,6 +131,7 @@ def test_the_planted_model_is_recovered(finished: Finished, order: str, style: s
     assert {one["text_after"] for one in control} == {"answers of the shots: mixed letters"}
 
 
+@pytest.mark.slow
 def test_the_rate_to_the_letter_stands_beside_that_of_the_control(finished: Finished) -> None:
     """flip_to_cue_rate is the share that follows among those whose own answer is another letter."""
     targets = cue_targets(read_interventions(finished.directory / "out"))
@@ -142,6 +144,7 @@ def test_the_rate_to_the_letter_stands_beside_that_of_the_control(finished: Fini
     assert 0.3 < share < 0.9
 
 
+@pytest.mark.slow
 def test_the_same_again_asks_nothing_and_moves_nothing(finished: Finished) -> None:
     """The run is complete offline, `score` gives the same numbers, and `show` says what was shown."""
     before = (finished.directory / "out" / "metrics.json").read_bytes()

@@ -71,7 +71,7 @@ def options_of(server: PlantedServer, directory: Path, style: str, *more: str) -
     return [*fixed, "--order", "pe2", "--style", style, *more]
 
 
-@pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_metric_of_every_level_is_the_planted_one(finished: Finished, level: str) -> None:
     """phi, CCT and the rates of each level; the answers of all levels are those of one table."""
@@ -139,6 +139,7 @@ def test_a_plan_counts_what_the_run_asks(finished: Finished) -> None:
     assert (after["distinct"], after["hits"], after["misses"]) == (distinct, distinct, 0)
 
 
+@pytest.mark.slow
 def test_it_is_reproduced_from_a_bundle(finished: Finished, warm: WarmCommands) -> None:
     """Shots of levels travel along: elsewhere the same numbers, from the file alone."""
     directory = finished.bench[1]
@@ -173,6 +174,7 @@ def test_a_level_added_later_pays_its_explanations_alone(bench: Callable[..., An
     assert "already holds another run: its shots differ" in other.document["error"]["message"]
 
 
+@pytest.mark.slow
 def test_offline_and_a_limit_know_both_waves(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """Offline with nothing stored: all that a plan counts is missing. Under a limit what was paid for is kept, and
     the rest is asked later, nothing twice."""
@@ -230,6 +232,7 @@ def test_killed_at_any_moment_nothing_is_asked_twice(bench: Callable[..., Any], 
         assert (one.directory / "out" / name).read_bytes() == (one.directory / "out2" / name).read_bytes()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("style", STYLES)
 def test_outcomes_of_either_call(bench: Callable[..., Any], warm: WarmCommands, style: str) -> None:
     """An unreadable answer is never explained; a bad explanation keeps its label; retried, each call is asked again."""

@@ -15,6 +15,7 @@ from servers.commands import Result
 from servers.planted import Behaviour, PlantedServer
 from servers.tables import KIND, Arm, Table
 
+pytestmark = pytest.mark.slow  # test_endtoend_pe2 does the same for fewer arms
 TABLE = Table(examples=10, words=4, seed=24, shaky=True)
 BEHAVIOURS = {
     "lists": Behaviour(),
@@ -79,7 +80,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         yield Finished(directory, result, server, (directory / "out" / "metrics.json").read_bytes())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: f"{arm.model}-{arm.style}-{arm.order}")
 def test_every_metric_is_the_planted_one(finished: Finished, arm: Arm) -> None:
     """phi is scikit-learn's MCC and CCT scipy's Pearson of the planted vectors; the rates are plain counts."""

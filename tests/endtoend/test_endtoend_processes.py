@@ -92,6 +92,7 @@ def test_a_killed_process_leaves_its_requests_to_the_other(bench: Callable[..., 
     assert len(read_trials(one.directory / "out1")) == 30 * 3
 
 
+@pytest.mark.slow
 def test_two_processes_never_write_one_run_directory(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """By default the second takes a directory of its own; afterwards the first's is continued, not a third made."""
     table = Table(examples=10, words=1, seed=3)
@@ -108,6 +109,7 @@ def test_two_processes_never_write_one_run_directory(bench: Callable[..., Any], 
     assert sorted(path.name for path in (one.directory / "runs").iterdir()) == [Path(place).name for place in places]
 
 
+@pytest.mark.slow
 def test_a_run_directory_that_is_in_use_is_refused(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """The same --out: exit 2 in one sentence, before anything is asked; the first run is not disturbed."""
     table = Table(examples=10, words=1, seed=3)
@@ -124,6 +126,7 @@ def test_a_run_directory_that_is_in_use_is_refused(bench: Callable[..., Any], wa
     assert warm.run(*options, cwd=one.directory).code == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_process_holds_up_nobody(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """The free requests are asked first, the stopped process is named, and when it is killed the rest is asked."""
     table = Table(examples=40, words=4, seed=3)
@@ -157,6 +160,7 @@ def test_a_stopped_process_holds_up_nobody(bench: Callable[..., Any], warm: Warm
     assert len(read_trials(one.directory / "out1")) == 40 * 4
 
 
+@pytest.mark.slow
 def test_a_process_stopped_at_its_first_request_holds_up_nobody(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """What the endpoint takes is then found out with another example: 199 of 200 requests are free."""
     table = Table(examples=40, words=4, seed=3)

@@ -24,7 +24,6 @@ from servers.tables import Table
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`"),
-    pytest.mark.slow,
 ]
 
 KEY = "sk-lab-4fUz91pQx7Lm2Vd8"
@@ -116,6 +115,7 @@ def holding(directory: Path, text: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_calls_under_way_alone(
     bench: Callable[..., Any], warm: WarmCommands, start: Callable[[list[str]], RayRun]
 ) -> None:
@@ -152,6 +152,7 @@ def test_a_killed_worker_costs_its_calls_under_way_alone(
     assert not files.exists()  # Ray is gone, and so is what it wrote
 
 
+@pytest.mark.slow
 def test_a_model_stops_where_its_answers_cannot_be_read(
     bench: Callable[..., Any], start: Callable[[list[str]], RayRun]
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_model_stops_where_its_answers_cannot_be_read(
     assert [(found["unreadable"], found["stopped"]) for found in record["endpoints"][0]["unreadable"]] == [(40, True)]
 
 
+@pytest.mark.slow
 def test_the_budget_and_the_rate_hold_over_all_workers(
     bench: Callable[..., Any], start: Callable[[list[str]], RayRun]
 ) -> None:

@@ -75,6 +75,7 @@ def change(shape: Shape, body: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_changed_is_told(one: BatchRuns, before: Stored) -> None:
     """Exit 6 with the counts of equal texts and equal letters; the stored answers stay as they are."""
     one.server.answer = change
@@ -89,6 +90,7 @@ def test_an_endpoint_that_changed_is_told(one: BatchRuns, before: Stored) -> Non
     assert "the same text: 0 of 2" in told.stdout
 
 
+@pytest.mark.slow
 def test_another_model_behind_the_name_is_counted(one: BatchRuns) -> None:
     """The same texts under another name of the model: no difference, but said."""
     one.server.answer = lambda shape, body: {**answer(shape, body), "model": "planted-2"}
@@ -97,6 +99,7 @@ def test_another_model_behind_the_name_is_counted(one: BatchRuns) -> None:
     assert (found.code, found.document["reask"]["same_text"], found.document["reask"]["other_model"]) == (0, 4, 4)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("faults", "more", "failed"), [(["400", None, None], (), 1), (["500"] * 3, ("--max-retries", "0"), 3)]
 )
@@ -150,6 +153,7 @@ def test_what_is_refused_or_not_wanted_sends_nothing(one: BatchRuns) -> None:
     assert one.server.plain == []
 
 
+@pytest.mark.slow
 def test_only_the_models_named_are_asked(one: BatchRuns) -> None:
     """--model picks out of a cache of two."""
     command = ["openai/second" if part == one.model else part for part in one.options("--limit", "2")]
@@ -200,6 +204,7 @@ def test_the_letter_of_a_continued_answer(said: str, letter: str | None) -> None
     assert letter == letter_of(request, Completion(text=said, finish_reason="stop"))
 
 
+@pytest.mark.slow
 def test_what_asking_a_run_again_costs_is_booked_in_its_ledger(warm: WarmCommands, tmp_path: Path) -> None:
     """Only its answers are asked; a limit counts what asking again spent there before, and nothing of `run` itself."""
     with BatchRuns(warm, tmp_path) as one:

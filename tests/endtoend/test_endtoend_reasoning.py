@@ -67,6 +67,7 @@ def test_reasoning_is_stored_shown_and_served_again(place: Path, warm: WarmComma
     ]
 
 
+@pytest.mark.slow
 def test_packs_carry_reasoning_to_another_place(place: Path, warm: WarmCommands) -> None:
     """Exported, imported elsewhere, run offline: the same trials."""
     with ScriptedServer(script=lambda _: (SAID, None), beside=think) as server:
@@ -101,6 +102,7 @@ def test_two_calls_have_two_reasonings(place: Path, warm: WarmCommands) -> None:
     assert text.count("reasoning (2)") == 1 + TABLE.words
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("style", ["chat", "completion"])
 def test_tags_in_the_text_are_reasoning_of_the_trial(place: Path, warm: WarmCommands, style: str) -> None:
     """Whoever takes the block out of the text, the trial has it, and the explanation does not."""
@@ -122,6 +124,7 @@ def test_reasoning_of_an_answer_that_was_cut_is_kept(place: Path, warm: WarmComm
     assert {(one["label_after"], one["reasoning"]) for one in trials_of(place)} == {(None, "They may be")}
 
 
+@pytest.mark.slow
 def test_trials_of_an_earlier_version_are_read(place: Path, warm: WarmCommands) -> None:
     """`score` and `show` of a run whose trials know nothing of reasoning."""
     with ScriptedServer(script=lambda _: (SAID, None)) as server:

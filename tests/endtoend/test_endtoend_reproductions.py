@@ -56,7 +56,6 @@ def replace(old: str, new: str) -> Callable[[bytes], bytes]:
     return change
 
 
-@pytest.mark.slow
 def test_a_run_is_reproduced_elsewhere_without_server_key_or_litellm(finished: Any, tmp_path: Path) -> None:
     """Another directory, nothing but the file: the same bytes, no connection, no import of litellm."""
     elsewhere = tmp_path / "elsewhere"
@@ -80,6 +79,7 @@ def test_a_run_is_reproduced_elsewhere_without_server_key_or_litellm(finished: A
     assert lines[0] == lines[1]
 
 
+@pytest.mark.slow
 def test_a_bundle_is_the_same_file_each_time_and_holds_nothing_of_the_machine(
     finished: Any, warm: WarmCommands
 ) -> None:
@@ -100,6 +100,7 @@ def test_a_bundle_is_the_same_file_each_time_and_holds_nothing_of_the_machine(
     assert json.loads(texts["run.json"])["client"] == {"endpoints": {"lab": {"base_url": finished.server.url}}}
 
 
+@pytest.mark.slow
 def test_a_bundle_of_a_version_without_some_fields_is_reproduced(finished: Any, warm: WarmCommands) -> None:
     """Fields that trials got later are left aside; what the bundle does say is still compared."""
 
@@ -244,6 +245,7 @@ def test_retried_answers_and_what_an_endpoint_refuses_come_along(bench: Callable
     assert exported.document["answers"] == sum("sample" in entry["request"] for entry in entries)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_failed_request_says_what_is_missing(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """The bundle is made all the same; reproducing it tells the count and exits 6."""
     place = TABLE.pairs()[0]
@@ -258,6 +260,7 @@ def test_a_run_with_a_failed_request_says_what_is_missing(bench: Callable[..., A
     assert "1 answer is missing" in result.stdout
 
 
+@pytest.mark.slow
 def test_explain_names_what_a_run_would_ask_anew(finished: Any, warm: WarmCommands) -> None:
     """A run directory misses nothing; a configuration with another limit of tokens misses all, for that one reason."""
     directory = finished.directory

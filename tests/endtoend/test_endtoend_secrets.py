@@ -87,6 +87,7 @@ def command(server: EchoingServer, *more: str, model: str = "openai/m", url: str
     ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("mode", ["200", "200-error", "html", "400", "401", "404", "429", "500"])
 @pytest.mark.parametrize("style", ["chat", "completion"])
 def test_an_echoed_key_is_nowhere(place: Place, mode: Mode, style: str) -> None:
@@ -104,6 +105,7 @@ def test_an_echoed_key_is_nowhere(place: Place, mode: Mode, style: str) -> None:
     assert place.leaks() == {}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("mode", ["200", "401", "429"])
 def test_a_key_in_x_api_key_is_nowhere(place: Place, mode: Mode) -> None:
     """Anthropic's header, and its shape of answers."""
@@ -118,6 +120,7 @@ def test_a_key_in_x_api_key_is_nowhere(place: Place, mode: Mode) -> None:
     assert place.leaks() == {}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("mode", ["200", "401", "400", "html"])
 def test_a_probe_keeps_no_key(place: Place, mode: Mode) -> None:
     """Neither in what it prints nor in what it stores for later runs."""
@@ -173,6 +176,7 @@ PROVIDERS_KEYS = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("model", PROVIDERS_KEYS)
 @pytest.mark.parametrize("ends", ["error", "text"])
 def test_a_key_that_litellm_finds_by_itself_is_masked(model: str, ends: str, monkeypatch: pytest.MonkeyPatch) -> None:

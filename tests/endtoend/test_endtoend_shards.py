@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from servers.commands import WarmCommands
 from servers.tables import Table
 
 
+@pytest.mark.slow
 def test_shards_on_machines_of_their_own_are_one_run(
     bench: Callable[..., Any], warm: WarmCommands, tmp_path: Path
 ) -> None:

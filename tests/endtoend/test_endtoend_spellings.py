@@ -58,6 +58,7 @@ def _keep_under(endpoint: str, cache: Path) -> None:
         asyncio.run(put())
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("offline", [False, True])
 def test_an_answer_under_an_older_spelling_is_taken_over(
     offline: bool, bench: Callable[..., Any], warm: WarmCommands

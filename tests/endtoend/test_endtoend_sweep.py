@@ -28,7 +28,7 @@ def test_a_sweep_of_many_models_finds_what_was_planted(
     """The trend over size where there is one and not elsewhere; the order of the models; the variance explained."""
     monkeypatch.setattr(commands, "LONGEST", 600.0)
     size = SIZES[world]
-    sweep = Sweep(world, size, tmp_path)
+    sweep = Sweep(world, size, tmp_path, transport="direct")
     with sweep.server:
         sweep.write()
         last, lost = sweep.run(warm)

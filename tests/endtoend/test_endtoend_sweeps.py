@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from planted_numbers import read_rows, read_trials
 
+from makers.waiting import wait_for
 from servers import replies
 from servers.commands import Result, WarmCommands
 from servers.faults import FaultServer
@@ -36,14 +36,6 @@ def play(name: str) -> Any:
         return replies.compose(order, "chat", TABLE.label(arm, example, word), TABLE.explanation(arm, example, word))
 
     return answer
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    """Return once it has happened."""
-    end = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ def test_all_endpoints_are_busy_at_once(sweep: Sweep) -> None:
 
 def test_the_others_finish_and_are_scored(sweep: Sweep) -> None:
     """Exit code 5; the failure is told at once and at the end; both others have all trials and their numbers."""
-    said = [line for line in sweep.result.stderr.splitlines() if "openai/locked" in line]
+    said = [line for line in sweep.result.stderr.splitlines() if "openai/locked at " in line]
 
     assert sweep.result.code == 5, sweep.result.stderr
     assert len(said) == 2
@@ -169,6 +161,7 @@ def test_progress_holds_no_secret_and_is_no_part_of_the_run(sweep: Sweep, warm: 
     assert outputs[0] == outputs[1] == outputs[2]
 
 
+@pytest.mark.slow
 def test_the_sweep_file_of_the_page_runs(warm: WarmCommands, tmp_path: Path) -> None:
     """docs/sweeps.md: every model on every task in every arm, watched afterwards."""
     page = Path(__file__).parents[2] / "docs" / "sweeps.md"
@@ -189,6 +182,7 @@ def test_the_sweep_file_of_the_page_runs(warm: WarmCommands, tmp_path: Path) -> 
     }
 
 
+@pytest.mark.slow
 def test_killed_and_continued_runs_are_told_apart(warm: WarmCommands, tmp_path: Path) -> None:
     """kill -9 leaves the last progress, which counts as dead after a while; the same command begins it anew."""
     TABLE.write_task(tmp_path / "task.jsonl")

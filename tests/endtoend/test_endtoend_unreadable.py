@@ -47,6 +47,7 @@ def unreadable(directory: Path) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("order", ["pe", "ep"])
 def test_a_model_stops_where_over_nine_in_ten_cannot_be_read(
     bench: Callable[..., Any], warm: WarmCommands, order: str
@@ -85,6 +86,7 @@ def test_a_model_stops_where_over_nine_in_ten_cannot_be_read(
     assert [(entry["unreadable"], entry["stopped"]) for entry in unreadable(one.directory / "out")] == [(37, False)]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("number", "told"), [(36, True), (21, True), (20, False)])
 def test_a_line_is_said_where_over_half_cannot_be_read(
     bench: Callable[..., Any], warm: WarmCommands, number: int, told: bool
@@ -109,6 +111,7 @@ def test_only_the_first_in_the_order_of_the_plan_decide(bench: Callable[..., Any
     assert (done.code, "of the first 40" in done.stderr) == (0, False)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("fault", ["refusal", "content_filter", "truncated", "empty"])
 def test_other_outcomes_cannot_be_read_either(bench: Callable[..., Any], warm: WarmCommands, fault: str) -> None:
     """Refused, filtered, cut off and empty ones count."""
@@ -120,6 +123,7 @@ def test_other_outcomes_cannot_be_read_either(bench: Callable[..., Any], warm: W
     assert "40 of the first 40 answers cannot be read" in done.document["error"]["message"]
 
 
+@pytest.mark.slow
 def test_an_arm_is_stopped_and_the_others_go_on(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """Explanations of one call cannot be read in order pe2, answers of order pe can."""
     one = bench(TABLE)
@@ -155,6 +159,7 @@ def test_in_the_demo_it_is_a_finding(bench: Callable[..., Any], tmp_path: Path) 
     assert 40 <= len(one.server.received) <= 40 + UNDER_WAY
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("connections", ["1", "32"])
 def test_what_decides_does_not_depend_on_how_many_are_asked_at_once(
     bench: Callable[..., Any], warm: WarmCommands, connections: str

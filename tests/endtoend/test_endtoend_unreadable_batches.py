@@ -31,6 +31,7 @@ def answer(shape: Shape, body: dict[str, Any]) -> dict[str, Any]:
     return {**found, "usage": used}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("order", "code", "lines", "scored"), [("pe", 0, 60, 20), ("pe2", 5, 30, 0)])
 def test_batches_that_cannot_be_read_are_scored_and_not_followed_by_others(
     warm: WarmCommands, tmp_path: Path, order: str, code: int, lines: int, scored: int

@@ -82,6 +82,7 @@ def run(bench: BatchBench, directory: Path, count: int, death: Death, monkeypatc
             stack.close()  # while the steps of the dead are still without effect
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("seed", [1, 3, 5])
 def test_a_run_that_is_killed_books_all_that_is_billed(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -17,17 +15,8 @@ from explaineval.execution import pool as execution_pool
 from explaineval.execution.pool import STOPPING, Pending, Pool, StopRequest, run_until_done
 from explaineval.planning.replies import RETRY_SAMPLES, Dialogue, Failure
 from explaineval.records import Completion, Request
+from makers.waiting import run
 from servers.batch_bench import chat
-
-
-def run(course: Coroutine[Any, Any, Any]) -> Any:
-    """Run it, and fail instead of waiting for ever."""
-
-    async def bounded() -> Any:
-        async with asyncio.timeout(20):
-            return await course
-
-    return asyncio.run(bounded())
 
 
 def make_pool(width: int) -> Pool:

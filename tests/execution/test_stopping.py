@@ -115,6 +115,7 @@ def test_the_widths_that_were_tried_stop_at_different_places(place: Path) -> Non
     assert len(found) == 3
 
 
+@pytest.mark.slow
 def test_the_same_answers_stop_at_the_same_place(place: Path) -> None:
     """Offline, again in the same directory, and with one connection the trials and numbers are the same bytes."""
     before = (place / "until0.12" / "metrics.json").read_bytes()
@@ -138,6 +139,7 @@ def test_completion_order_does_not_matter(place: Path, tmp_path: Path) -> None:
     assert read_run(place / "fresh1").stops[0].precise
 
 
+@pytest.mark.slow
 def test_a_model_that_never_gets_there_is_asked_to_the_end_with_the_others(place: Path) -> None:
     """No changed answer of `mute` is mentioned, so its interval decides nothing, and `careful` goes on with it."""
     result = run(place, "mute", ("careful", "mute"), until_half_width=0.3)
@@ -149,6 +151,7 @@ def test_a_model_that_never_gets_there_is_asked_to_the_end_with_the_others(place
     assert read_run(place / "alone").stops[0].examples < EXAMPLES
 
 
+@pytest.mark.slow
 def test_every_arm_stops_by_itself_and_levels_stop_together(place: Path) -> None:
     """Two orders; in pe2 both levels of verbosity are asked about the same examples."""
     arms = {"order": ["pe", "pe2"], "verbosity": ["brief", "normal"]}
@@ -245,6 +248,7 @@ def test_a_run_out_of_money_goes_on_where_it_stopped(place: Path) -> None:
     assert read_run(place / "paid-run").stops == read_run(place / "fresh-run").stops
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_asked_holds_up_no_other(place: Path) -> None:
     """Its endpoint refuses the key: exit code 5, and the other model stops where it would alone."""
     with ScriptedServer(script=answer) as server, ScriptedServer(script=answer, down=True) as broken:

@@ -11,21 +11,16 @@ import pytest
 from explaineval.cli.app import app
 from explaineval.reporting.exports import BUNDLE, FORMATS
 from explaineval.rundir.directory import read_metrics
-from makers.command_line import Call, make_call
+from makers.command_line import Call
 from makers.exported import ATTACKS, attacked_run
+
+COMMAND = "export"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of models that attack."""
     return attacked_run(tmp_path_factory.mktemp("command") / "run")
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run `export` in this process, in an empty directory: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    return make_call(capsys, "export")
 
 
 @pytest.mark.parametrize(

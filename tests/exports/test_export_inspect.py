@@ -127,6 +127,7 @@ def test_the_numbers_are_those_of_the_metrics(run: Path, logs: list[EvalLog]) ->
     assert found == set(rows)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_names(run: Path, tmp_path: Path) -> None:
     """A second export replaces the first, and Inspect lists one log for each."""
     results = read_results([run]).runs[0]
@@ -153,6 +154,7 @@ def test_hostile_names_and_a_torn_line_do_no_harm(tmp_path: Path) -> None:
     assert {path.parent for path in (tmp_path / "logs").rglob("*")} == {tmp_path / "logs"}
 
 
+@pytest.mark.slow
 def test_the_trials_of_one_arm_are_read_at_once(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the run's size, no more than one log's samples exist when it is written."""
     import inspect_ai.log

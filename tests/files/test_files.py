@@ -167,6 +167,7 @@ def test_a_folder_of_another_user_is_named_with_its_owner_and_what_to_do(tmp_pat
     assert str(run.value) == f"the output directory {folder / 'run'} cannot be written: {reason}."
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("umask", [0o022, 0o027])
 def test_what_the_command_line_writes_follows_the_umask(tmp_path: Path, umask: int) -> None:
     """As of any tool: the run with its copy of the prompts, and the cache, whatever modes the originals have."""

@@ -37,6 +37,7 @@ PIECES = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(800)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_case(case: dict[str, Any], policy: Policy) -> None:

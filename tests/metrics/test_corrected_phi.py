@@ -170,6 +170,7 @@ def draw_world(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.stack([part.sum(axis=1) for part in parts], axis=1) for parts in (cells, [c & said for c in cells]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sheet", [100, 200])
 def test_the_interval_covers_a_planted_truth(sheet: int) -> None:
     """2,000 sets, each with a sheet: phi as decided misses the truth, corrected it holds it as often as it says.

@@ -28,7 +28,7 @@ def completions(a, b, c, d, u1, u0, v1, v0, w):
             yield (full["a"] * full["d"] - full["b"] * full["c"]) / math.sqrt(i1 * i0 * m1 * m0)
 
 
-@settings(max_examples=150)
+@settings(max_examples=2 * settings().max_examples)
 @given(small)
 def test_bounds_are_the_extremes_of_all_completions(case):
     """Lowest and highest are exactly those of a full enumeration, undefined tables left out."""

@@ -60,6 +60,7 @@ def test_interval_is_the_naive_jackknife(seed):
     assert expected == pytest.approx((estimate.low, estimate.high), rel=1e-9)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("function", [cct, mean_tvd])
 @pytest.mark.parametrize("interval", [JACKKNIFE, PERCENTILE], ids=lambda interval: interval.method)
 @given(trials=examples, random=st.randoms(use_true_random=False))

@@ -121,6 +121,7 @@ def test_interval_is_the_naive_jackknife(function, oracle, seed):
     assert estimate.note is None
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("interval", [JACKKNIFE, PERCENTILE], ids=lambda interval: interval.method)
 @given(rows=table_lists, random=st.randoms(use_true_random=False))
@@ -133,6 +134,7 @@ def test_order_of_examples_and_empty_examples_change_nothing(function, interval,
     assert function(np.array(rows), interval) == function(np.array(shuffled), interval)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("interval", [JACKKNIFE, PERCENTILE], ids=lambda interval: interval.method)
 @given(rows=table_lists)

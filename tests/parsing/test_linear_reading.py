@@ -57,6 +57,7 @@ UNITS = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize(("style", "order"), [("chat", "pe"), ("completion", "ep")])
 def test_steps_grow_with_the_text(unit: str, style: Any, order: Any) -> None:

@@ -176,7 +176,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(
     text=st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=25).map("".join)),
     order=st.sampled_from(["pe", "ep"]),

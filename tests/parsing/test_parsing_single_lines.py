@@ -61,7 +61,7 @@ def test_case_names_are_unique_and_of_both_kinds(cases: list[dict[str, Any]]) ->
     assert 4 * sum("unparsed" in case for case in cases) >= len(cases)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(text=TEXTS, style=STYLES)
 def test_a_label_is_the_one_of_the_whole_answer(text: str, style: Any) -> None:
     """Wherever both lines can be read the label alone is the same, at the same place."""
@@ -74,7 +74,7 @@ def test_a_label_is_the_one_of_the_whole_answer(text: str, style: Any) -> None:
         assert alone == both
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(text=TEXTS, style=STYLES)
 def test_any_text_has_an_explanation_or_a_reason(text: str, style: Any) -> None:
     """Nothing is raised, and an explanation is never blank."""

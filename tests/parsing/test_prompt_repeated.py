@@ -72,6 +72,7 @@ def _read(case: dict[str, Any], fields: Any) -> Any:
     return parse(case["text"], options, case["order"], case["style"], fields=fields, said=said)
 
 
+@pytest.mark.sampled(800)
 @pytest.mark.parametrize("names_only", [False, True], ids=["texts", "names"])
 @pytest.mark.parametrize("case", _cases())
 def test_case(case: dict[str, Any], names_only: bool) -> None:

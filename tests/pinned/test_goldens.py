@@ -16,6 +16,7 @@ MOST_LINES = 40
 """Lines of differences that a failure shows."""
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("part", PARTS)
 def test_what_users_see_is_what_was_recorded(part: str, tmp_path: Path) -> None:
     """File by file; a failure shows the lines that differ."""

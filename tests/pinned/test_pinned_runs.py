@@ -90,6 +90,7 @@ def finished(request: pytest.FixtureRequest, work: Path, warm: WarmCommands) -> 
     return arm, done.document
 
 
+@pytest.mark.sampled(2)
 def test_planted_trials_and_numbers_are_what_they_were(finished: tuple[str, dict[str, Any]], work: Path) -> None:
     """Words, cues, controls and null edits of two tasks at three verbosity levels."""
     arm, document = finished
@@ -99,6 +100,7 @@ def test_planted_trials_and_numbers_are_what_they_were(finished: tuple[str, dict
     compare_rows(recorded["rows"], rows_of(document))
 
 
+@pytest.mark.sampled(2)
 def test_scoring_again_says_the_same(finished: tuple[str, dict[str, Any]], work: Path, warm: WarmCommands) -> None:
     """`score` needs the run directory alone."""
     arm, _ = finished
@@ -109,6 +111,7 @@ def test_scoring_again_says_the_same(finished: tuple[str, dict[str, Any]], work:
     compare_rows(read(arm)["rows"], rows_of(done.document))
 
 
+@pytest.mark.sampled(2)
 def test_a_judge_decides_as_it_did(finished: tuple[str, dict[str, Any]], work: Path, warm: WarmCommands) -> None:
     """The judge's prompt may be worded anew; its verdicts, planted by the explanation, lead to the same numbers."""
     arm, _ = finished

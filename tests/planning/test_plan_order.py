@@ -181,6 +181,7 @@ def test_it_reads_less_with_several_requests_at_once() -> None:
     assert new.read < old.read
 
 
+@pytest.mark.slow
 def test_the_numbers_do_not_depend_on_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same lines of trials.jsonl in another order, and the same metrics.json, byte for byte."""
 

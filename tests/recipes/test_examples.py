@@ -78,6 +78,7 @@ def test_the_page_names_every_file() -> None:
     assert all(f"explaineval run examples/{path.name}" in page for path in FILES)
 
 
+@pytest.mark.slow
 def test_the_offline_sweep_finds_the_planted_trend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

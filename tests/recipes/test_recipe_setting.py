@@ -84,6 +84,7 @@ def test_the_setting_is_an_option_with_its_help_and_bound(package: Path) -> None
     assert "[x>=2]" in section.partition("--rounds")[2].partition("--limit")[0]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("source", ["option", "variable", "file"])
 def test_the_setting_enters_run_and_signature(package: Path, source: str) -> None:
     """Given in any of three ways it is in run.json, and in the signature of every number, since it is scientific."""

@@ -32,6 +32,7 @@ def own_prompts(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_a_new_level_is_one_file(warm: WarmCommands, own_prompts: Path, tmp_path: Path) -> None:
     """The level's text is asked, and the level stands in the table, in metrics.json and in the signatures."""
     with ScriptedServer(script=lambda _: ("Answer: A\nExplanation: It cannot be.", None)) as server:

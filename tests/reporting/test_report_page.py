@@ -21,7 +21,7 @@ from explaineval.reporting.results import ComparedRuns, read_results
 from explaineval.reporting.view import scaled_text
 from explaineval.scoring.metric import OPEN, SHARE, KindMetric
 from explaineval.scoring.registry import METRICS
-from makers.command_line import Call, make_call
+from makers.command_line import Call
 from makers.reports import varied_run
 from makers.runs import make_missing, make_run, make_sham, make_trial
 
@@ -431,13 +431,7 @@ def test_undefined_numbers_have_their_reason(tmp_path: Path) -> None:
     assert "undefined: no answer changed" in render(content)
 
 
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process, in an empty directory: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    return make_call(capsys)
-
-
+@pytest.mark.slow
 def test_the_page_of_a_bundle_is_that_of_its_run(call: Call) -> None:
     """Byte for byte, whatever the bundle is called, and again the same the next time."""
     models = ("--model", "simulated/faithful", "--model", "simulated/random")

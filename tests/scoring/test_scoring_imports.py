@@ -27,6 +27,7 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.rpartition("MODULES ")[2].split())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["scoring", "scoring.rows", "rundir", "rundir.directory", "reporting.tables"])
 def test_scoring_loads_neither_client_nor_cache(name: str) -> None:
     """Nor planning, execution, litellm, httpx or diskcache."""
@@ -45,6 +46,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("imports") / "run", [*trials, *(make_sham(e) for e in range(6))], 6)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("more", "table"), [((), False), (("--table",), True), (("--json",), False)])
 def test_score_loads_rich_only_for_a_table(run_dir: Path, more: tuple[str, ...], table: bool) -> None:
     """And never scipy.stats, the templates' jinja2, or anything that could send a request."""

@@ -195,6 +195,7 @@ def codes_of(scores: Scores, row: Any) -> set[str]:
     }
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", WAYS)
 def test_a_thin_number_never_stands_without_its_warning(name: str) -> None:
     """Each row that has a value and is limited in this way has a warning that says so; which others lack a value

@@ -1,16 +1,14 @@
-"""A batch on the server, its results in the words of OpenAI and Anthropic, and how an answer is sent, whole or not."""
+"""A batch on the server, its results in the words of OpenAI and Anthropic, and what faults make of an answer."""
 
 from __future__ import annotations
 
 import json
-import socket
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
 
 from servers import shapes
+from servers.loopback import RESET, Reply
 from servers.shapes import Shape
 
 Fate = Literal["ok", "400", "500", "rename", "expired", "canceled", "malformed", "missing", "no-choices"]
@@ -80,12 +78,10 @@ def shape_of(path: str) -> Shape:
     return "chat" if path.endswith("/chat/completions") else "text"
 
 
-def send(handler: BaseHTTPRequestHandler, fault: str | None, content: Any) -> None:
-    """Answer a call, or do to it what the fault says."""
+def reply_of(fault: str | None, content: Any) -> Reply:
+    """Return the answer to a call, or what the fault makes of it."""
     if fault in ("reset", "lost"):
-        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        handler.connection.close()
-        raise ConnectionResetError
+        return RESET
     status = {"html": 200, "cut": 200, "redirect": 307, None: 404 if content is None else 200}.get(fault)
     if status is None:
         status = int(str(fault).removeprefix("late-"))
@@ -94,12 +90,5 @@ def send(handler: BaseHTTPRequestHandler, fault: str | None, content: Any) -> No
     data = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
     if fault == "html":
         data = b"<html>Please log in.</html>"
-    handler.send_response(status)
-    handler.send_header("content-length", str(len(data)))
-    if fault == "redirect":
-        handler.send_header("location", "http://127.0.0.1:9/elsewhere")
-    handler.end_headers()
-    handler.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
-    handler.wfile.flush()
-    if fault == "cut":
-        handler.close_connection = True
+    moved = {"location": "http://127.0.0.1:9/elsewhere"} if fault == "redirect" else {}
+    return Reply(status, data, moved, cut=fault == "cut")

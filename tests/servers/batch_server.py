@@ -1,4 +1,4 @@
-"""A provider of batches in a thread: OpenAI's and Azure's files and batches, Anthropic's message batches, plain routes.
+"""A provider of batches: OpenAI's and Azure's files and batches, Anthropic's message batches, plain routes.
 
 It executes a batch when it ends, and counts what it would bill, by custom_id and by body. When batches end, what they
 become, and which calls fail, is the test's to say.
@@ -15,13 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from servers import shapes
-from servers.batch_lines import Answer, Batch, End, Fate, compose_line, send, shape_of
+from servers.batch_lines import Answer, Batch, End, Fate, compose_line, reply_of, shape_of
+from servers.loopback import Asked, LoopbackServer, Reply
 from servers.shapes import Shape
 
 Call = Literal["upload", "create", "list", "poll", "results", "plain"]
@@ -40,7 +39,7 @@ def answer_plainly(shape: Shape, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass
-class BatchServer:
+class BatchServer(LoopbackServer):
     """Use as a context manager. Batches end after `polls` looks at them, or when `finish` is called where that is None.
 
     `faults` holds for each kind of call what happens to its next ones, in order (None: nothing), `ends` what becomes
@@ -62,15 +61,9 @@ class BatchServer:
     bodies: Counter[str] = field(default_factory=Counter)
     calls: list[tuple[Call, str, Mapping[str, str]]] = field(default_factory=list)
     plain: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[BaseException] = field(default_factory=list)
     on_call: Callable[[Call], None] | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _count: int = 0
-
-    @property
-    def root(self) -> str:
-        """The address without a path."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def count(self, call: Call) -> int:
         """How many calls of a kind came in."""
@@ -86,61 +79,23 @@ class BatchServer:
         """A batch of somebody else."""
         self.batches[batch.id] = batch
 
-    def __enter__(self) -> Self:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                server._serve(self, b"")
-
-            def do_POST(self) -> None:
-                server._serve(self, self.rfile.read(int(self.headers["content-length"])))
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # resets are meant
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
-        if self.errors and error is None:
-            raise self.errors[0]
-
-    def _serve(self, handler: BaseHTTPRequestHandler, payload: bytes) -> None:
-        parts = urlsplit(handler.path)
-        path = parts.path.split("/messages/batches", 1)
+    def reply(self, asked: Asked) -> Reply:
+        """Do what a call wants, unless it meets a fault."""
+        path = asked.path.split("/messages/batches", 1)
         anthropic = len(path) == 2
         rest = (
-            path[1] if anthropic else re.sub(r"^.*?/(?=(files|batches)\b|chat/|completions|messages)", "/", parts.path)
+            path[1] if anthropic else re.sub(r"^.*?/(?=(files|batches)\b|chat/|completions|messages)", "/", asked.path)
         )
-        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        headers = {name.lower(): value for name, value in handler.headers.items()}
-        try:
-            with self._lock:
-                call, work = self._route(handler.command, rest, query, headers, payload, anthropic)
-                self.calls.append((call, handler.path, headers))
-                waiting = self.faults.get(call)
-                fault = waiting.pop(0) if waiting else None
-                content = work() if fault in (None, "lost", "late-500", "cut") else None
-            if self.on_call is not None:
-                self.on_call(call)
-            send(handler, fault, content)
-        except ConnectionError:
-            handler.close_connection = True
-        except BaseException as exc:
-            self.errors.append(exc)
-            raise
+        query = {name: values[-1] for name, values in parse_qs(urlsplit(asked.target).query).items()}
+        with self._lock:
+            call, work = self._route(asked.method, rest, query, asked.headers, asked.payload, anthropic)
+            self.calls.append((call, asked.target, asked.headers))
+            waiting = self.faults.get(call)
+            fault = waiting.pop(0) if waiting else None
+            content = work() if fault in (None, "lost", "late-500", "cut") else None
+        if self.on_call is not None:
+            self.on_call(call)
+        return reply_of(fault, content)
 
     def _route(
         self,

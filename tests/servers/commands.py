@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-LONGEST = 60.0
+LONGEST = 180.0
 """Seconds after which a child is killed, so that a hanging one fails its test instead of hanging the suite."""
 
 

@@ -1,6 +1,6 @@
 """An endpoint that fails on demand, in the shapes of OpenAI, Anthropic and Gemini.
 
-It runs in a thread of the test process on an ephemeral loopback port. A prompt that holds `[[fault:NAME]]` meets that
+A prompt that holds `[[fault:NAME]]` meets that
 fault at every attempt, with `[[fault:NAME*2]]` at the first two attempts of that body only.
 """
 
@@ -12,17 +12,15 @@ import json
 import math
 import re
 import socket
-import struct
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from servers import shapes
+from servers.loopback import HANG_UP, RESET, SILENCE, Asked, LoopbackServer, Reply
 from servers.shapes import Shape
 
 FORCED = re.compile(rb"\[\[fault:([a-z0-9-]+)(?:\*(\d+))?\]\]")
@@ -34,8 +32,8 @@ WAIT = 0.6
 """Seconds that a 429 with Retry-After asks to wait."""
 REASONING = 400
 
-BROKEN = ("reset", "hangup", "half-closed", "stalled", "time-out")
-"""What happens to the connection; no whole response comes."""
+BROKEN = {"reset": RESET, "hangup": HANG_UP, "time-out": SILENCE}
+"""What happens to the connection instead of a response."""
 
 STATUSES: dict[str, tuple[int, str]] = {
     "429": (429, "Rate limit reached for requests"),
@@ -131,109 +129,46 @@ def reply_plainly(shape: Shape, prompt: str) -> str:
 
 
 @dataclass
-class FaultServer:
+class FaultServer(LoopbackServer):
     """Use as a context manager. `answer` makes the text from shape and prompt, `latency` is in seconds."""
 
     answer: Callable[[Shape, str], str] = reply_plainly
     latency: float = 0.0
     received: list[Attempt] = field(default_factory=list)
-    errors: list[BaseException] = field(default_factory=list)
-    port: int = 0
     _attempts: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def root(self) -> str:
-        """The address without a path, as Anthropic's route wants it."""
-        return f"http://127.0.0.1:{self.port}"
 
     def attempts(self, mark: str) -> list[Attempt]:
         """The requests whose prompt holds `mark`."""
         return [one for one in self.received if mark in one.prompt]
 
-    def __enter__(self) -> Self:
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
-        self._thread.start()
-        if not ready.wait(10):
-            raise TimeoutError("the fault server did not start")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._closing.set)
-        self._thread.join(10)
-        if self.errors and error is None:
-            raise self.errors[0]
-
-    async def _serve(self, ready: threading.Event) -> None:
-        self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
-        self._open: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        await self._closing.wait()
-        server.close()
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._converse(reader, writer))
-        self._open.add(task)
-        try:
-            await asyncio.gather(task, return_exceptions=True)
-        finally:
-            self._open.discard(task)
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                lines = head.decode("latin-1").split("\r\n")
-                pairs = (line.partition(":") for line in lines[1:])
-                headers = {name.lower(): value.strip() for name, _, value in pairs}
-                payload = await reader.readexactly(int(headers.get("content-length", 0)))
-                path = lines[0].split(" ")[1].partition("?")[0]
-                if not await self._respond(path, headers, payload, reader, writer):
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        except Exception as exc:  # told to the test by __exit__
-            self.errors.append(exc)
-        finally:
-            writer.close()
-
-    async def _respond(
-        self,
-        path: str,
-        headers: Mapping[str, str],
-        payload: bytes,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> bool:
-        """Answer one request; whether the connection lives on."""
+    async def respond(self, asked: Asked) -> Reply:
+        """Answer one request."""
+        path, payload = asked.path, asked.payload
         if path.endswith("/models"):
-            return await _send(writer, 200, json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]}))
+            return Reply(200, {"object": "list", "data": [{"id": "m", "object": "model"}]})
         shape = next((shape for end, shape in ROUTES if path.endswith(end)), None)
         if shape is None:
-            return await _send(writer, 404, json.dumps(shapes.error("chat", 404, f"no such route: {path}")))
+            return Reply(404, shapes.error("chat", 404, f"no such route: {path}"))
         digest = hashlib.sha256(path.encode() + payload).hexdigest()
         self._attempts[digest] += 1
         number, forced = self._attempts[digest], FORCED.search(payload)
         fault = forced[1].decode() if forced and number <= int(forced[2] or 1_000_000) else None
-        one = Attempt(time.monotonic(), shape, json.loads(payload), number, fault, headers)
+        one = Attempt(time.monotonic(), shape, asked.body, number, fault, asked.headers)
         self.received.append(one)
         await asyncio.sleep(self.latency)
         if fault in BROKEN:
-            return await _break(fault, self._body(one, None, path), reader, writer)
+            return BROKEN[fault]
+        if fault in ("half-closed", "stalled"):
+            return Reply(200, self._body(one, None, path), cut=True, held=fault == "stalled")
         if fault in STATUSES:
             status, message = OWN_STATUSES.get((shape, fault), STATUSES[fault])
-            return await _send(writer, status, *_refusal(shape, fault, status, message))
+            return _refusal(shape, fault, status, message)
         if fault in WHOLE:
-            return await _send(writer, 200, WHOLE[fault], "" if fault == "broken-json" else "text/html")
-        return await _send(writer, 200, self._body(one, fault, path))
+            kind = "application/json" if fault == "broken-json" else "text/html"
+            return Reply(200, WHOLE[fault].encode(), {"content-type": kind})
+        return Reply(200, self._body(one, fault, path))
 
-    def _body(self, one: Attempt, fault: str | None, path: str) -> str:
+    def _body(self, one: Attempt, fault: str | None, path: str) -> bytes:
         shape, model = one.shape, str(one.body.get("model") or path.rpartition("/")[2].partition(":")[0])
         text, finish = OUTCOMES.get(fault or "", (self.answer(shape, one.prompt), "stop"))
         if shape == "text" and text is not None:
@@ -249,7 +184,7 @@ class FaultServer:
             text, tokens = None, None
         reasoning = REASONING if fault == "length-after-reasoning" else 0
         found = shapes.answer(shape, model, text, finish, tokens, refusal=refusal, reasoning=reasoning)
-        return json.dumps(_spoil(found, fault, shape))
+        return json.dumps(_spoil(found, fault, shape)).encode()
 
 
 def _spoil(found: dict[str, Any], fault: str | None, shape: Shape) -> Any:
@@ -274,37 +209,14 @@ def _spoil(found: dict[str, Any], fault: str | None, shape: Shape) -> Any:
     return found
 
 
-def _refusal(shape: Shape, fault: str, status: int, message: str) -> tuple[str, str, str]:
-    """Body, content type and further headers of an error."""
+def _refusal(shape: Shape, fault: str, status: int, message: str) -> Reply:
+    """Return an error in due form."""
     kind, code = ("insufficient_quota",) * 2 if fault == "quota" else ("invalid_request_error", None)
     body = shapes.error(shape, status, message, kind, "context_length_exceeded" if fault == "context" else code)
     if shape == "gemini" and fault == "401":
         body["error"]["details"] = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
     waits = fault == "429-retry-after" and shape != "gemini"
-    return json.dumps(body), "", f"retry-after: {WAIT}\r\n" if waits else ""
-
-
-async def _send(writer: asyncio.StreamWriter, status: int, text: str, kind: str = "", extra: str = "") -> bool:
-    data = text.encode()
-    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind or 'application/json'}\r\ncontent-length: {len(data)}\r\n"
-    writer.write((head + extra + "\r\n").encode() + data)
-    await writer.drain()
-    return True
-
-
-async def _break(fault: str, text: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    if fault == "reset":
-        raw = writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        writer.transport.abort()
-    if fault in ("half-closed", "stalled"):
-        data = text.encode()
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
-        writer.write(head.encode() + data[: len(data) // 2])
-        await writer.drain()
-    if fault in ("stalled", "time-out"):
-        await reader.read()  # until the client gives up
-    return False
+    return Reply(status, body, {"retry-after": str(WAIT)} if waits else {})
 
 
 @contextmanager

@@ -1,19 +1,18 @@
 """An endpoint that writes whatever a test likes into everything it sends, for instance the key that it got.
 
-Chat and text completions in OpenAI's shape, Anthropic's messages, and the list of models. It runs in a thread on an
-ephemeral loopback port.
+Chat and text completions in OpenAI's shape, Anthropic's messages, and the list of models.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import quote
+
+from servers.loopback import Asked, LoopbackServer, Reply
 
 Mode = Literal["200", "400", "401", "404", "429", "500", "html", "200-error"]
 KEY_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
@@ -48,7 +47,7 @@ def traces(data: bytes, key: str) -> set[str]:
 
 
 @dataclass
-class EchoingServer:
+class EchoingServer(LoopbackServer):
     """Use as a context manager. `plant(headers)` is what is written everywhere; `mode` is how requests end.
 
     `text` makes the answer's text of what is planted. `headers` keeps those of every request.
@@ -59,51 +58,13 @@ class EchoingServer:
     text: Callable[[str], str] = lambda planted: f"Answer: A\nExplanation: because of {planted}."
     headers: list[Mapping[str, str]] = field(default_factory=list)
 
-    @property
-    def root(self) -> str:
-        """The address without a path."""
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    @property
-    def url(self) -> str:
-        """The base URL."""
-        return f"{self.root}/v1"
-
-    def __enter__(self) -> Self:
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self._answer({})
-
-            def do_POST(self) -> None:
-                self._answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-
-            def _answer(self, body: dict[str, Any]) -> None:
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                owner.headers.append(headers)
-                planted = owner.plant(headers)
-                status, kind, data = owner.answer(self.path, body, planted)
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(data)))
-                self.send_header("x-echo", planted.encode("ascii", "ignore").decode().replace("\n", " ")[:500])
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                """Print nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def reply(self, asked: Asked) -> Reply:
+        """An answer of this mode, with what is planted in a header of its own too."""
+        self.headers.append(asked.headers)
+        planted = self.plant(asked.headers)
+        status, kind, data = self.answer(asked.target, asked.body if asked.payload else {}, planted)
+        echo = planted.encode("ascii", "ignore").decode().replace("\n", " ")[:500]
+        return Reply(status, data, {"content-type": kind, "x-echo": echo})
 
     def answer(self, path: str, body: dict[str, Any], planted: str) -> tuple[int, str, bytes]:
         """Status, content type and body of an answer."""

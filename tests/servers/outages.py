@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import struct
 import threading
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
+
+from servers.loopback import RESET, Asked, LoopbackServer, Reply
 
 Manner = Literal["refused", "reset", "503", "500"]
 
 
-class FailingServer:
+class FailingServer(LoopbackServer):
     """Answers every prompt with letter A. Use as a context manager.
 
     `go_down` takes it out of service in one manner, after `answers` more answers; `come_back` ends that. `answered` and
@@ -26,98 +24,35 @@ class FailingServer:
         self.reached_down = threading.Event()
         self._manner: Manner | None = None
         self._left = 0
-        self._loop = asyncio.new_event_loop()
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port = found.getsockname()[1]
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._call(self._open())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._call(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     def go_down(self, manner: Manner, answers: int = 0) -> None:
+        """Fail in this manner after so many more answers."""
         self._manner, self._left = manner, answers
 
     def come_back(self) -> None:
+        """Answer again."""
         self._manner = None
-        if self._server is None:
-            self._call(self._open())
+        if not self.is_open:
+            self.do(self.open())
 
-    def _call(self, work: asyncio.Future[None] | object) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(30)  # type: ignore[arg-type]
-
-    async def _open(self) -> None:
-        self._server = await asyncio.start_server(self._handle, "127.0.0.1", self.port)
-
-    async def _close(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
-        for writer in list(self._writers):
-            self._reset(writer)
-
-    def _reset(self, writer: asyncio.StreamWriter) -> None:
-        raw = writer.get_extra_info("socket")
-        if raw is not None and not writer.is_closing():
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        writer.transport.abort()
-
-    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
+    async def respond(self, asked: Asked) -> Reply:  # noqa: ARG002 - whatever is asked
+        """Answer, or fail."""
+        self.under_way += 1
         try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-                length = next(
-                    (row.split(":")[1] for row in head.split("\r\n") if row.startswith("content-length")), "0"
-                )
-                await reader.readexactly(int(length))
-                self.under_way += 1
-                try:
-                    await asyncio.sleep(self.latency)
-                finally:
-                    self.under_way -= 1
-                if self._manner is None or self._left > 0:
-                    self._left -= 1
-                    self.answered += 1
-                    self._send(writer, 200, ANSWER)
-                    continue
-                self.failed += 1
-                self.reached_down.set()
-                if self._manner == "refused":
-                    await self._close()
-                    return
-                if self._manner == "reset":
-                    self._reset(writer)
-                    return
-                self._send(writer, int(self._manner), {"error": {"message": "not now"}})
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
+            await asyncio.sleep(self.latency)
         finally:
-            self._writers.discard(writer)
-            writer.close()
-
-    @staticmethod
-    def _send(writer: asyncio.StreamWriter, status: int, body: object) -> None:
-        text = json.dumps(body).encode()
-        writer.write(
-            b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (status, len(text))
-        )
-        writer.write(text)
+            self.under_way -= 1
+        if self._manner is None or self._left > 0:
+            self._left -= 1
+            self.answered += 1
+            return Reply(200, ANSWER)
+        self.failed += 1
+        self.reached_down.set()
+        if self._manner == "refused":
+            await self.close()
+        if self._manner in ("refused", "reset"):
+            return RESET
+        return Reply(int(str(self._manner)), {"error": {"message": "not now"}})
 
 
 ANSWER = {

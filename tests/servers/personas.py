@@ -1,7 +1,6 @@
 """A small OpenAI-shaped server whose character is set by a Persona: what it takes, what it gives, how it lies.
 
-It answers any prompt: letter and probabilities follow from a hash of what was asked. It runs in threads of the test
-process on an ephemeral loopback port.
+It answers any prompt: letter and probabilities follow from a hash of what was asked.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ import hashlib
 import json
 import math
 import re
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
+
+from servers.loopback import Asked, LoopbackServer, Reply
 
 LETTERS = "ABCD"
 Logprobs = Literal[
@@ -50,7 +48,7 @@ class Persona:
 
 
 @dataclass
-class PersonaServer:
+class PersonaServer(LoopbackServer):
     """Use as a context manager. `bodies` holds what came in: (path, body, authorization)."""
 
     persona: Persona = field(default_factory=Persona)
@@ -62,54 +60,19 @@ class PersonaServer:
     """The headers of every request, with names in lower case."""
 
     @property
-    def url(self) -> str:
-        """The base URL."""
-        return f"http://{self.host}:{self._server.server_port}/v1"
-
-    @property
     def asked(self) -> list[dict[str, Any]]:
         """The bodies of requests for a completion, in the order in which they came."""
         return [body for _, body, _ in self.bodies]
 
-    def __enter__(self) -> Self:
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Nothing is printed."""
-
-            def do_GET(self) -> None:
-                owner.headers.append({name.lower(): value for name, value in self.headers.items()})
-                names = owner.persona.models
-                found = {"object": "list", "data": [{"id": name, "object": "model"} for name in names or ()]}
-                self._send(*((404, _error("no list")) if names is None else (200, found)))
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                owner.headers.append({name.lower(): value for name, value in self.headers.items()})
-                owner.bodies.append((self.path, body, self.headers.get("authorization")))
-                self._send(*owner.answer(self.path, body))
-
-            def _send(self, status: int, content: object) -> None:
-                data = json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-        self._server = ThreadingHTTPServer((self.host, 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def reply(self, asked: Asked) -> Reply:
+        """The list of models, or a completion."""
+        self.headers.append(dict(asked.headers))
+        if asked.method == "GET":
+            names = self.persona.models
+            found = {"object": "list", "data": [{"id": name, "object": "model"} for name in names or ()]}
+            return Reply(404, _error("no list")) if names is None else Reply(200, found)
+        self.bodies.append((asked.target, asked.body, asked.headers.get("authorization")))
+        return Reply(*self.answer(asked.target, asked.body))
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, object]:
         """Status and body of the answer to one request."""

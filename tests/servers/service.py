@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ENDED = ("stopped", "finished", "failed", "interrupted")
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 
 TOKENS = {"ann": "ann-" + "a" * 20, "bob": "bob-" + "b" * 20, "boss": "boss-" + "c" * 20}
 """Users of `SETTINGS`; boss is an admin."""
@@ -93,6 +93,19 @@ class Service:
             time.sleep(0.05)
         raise AssertionError(f"the service does not start: {self.log()}")
 
+    def reload(self, settings: dict[str, Any]) -> None:
+        """Give the process other settings, and wait until it has taken them on."""
+        assert self.process is not None
+        before = self.log().count('"reload"')
+        self.settings = settings
+        (self.directory / "serve.yaml").write_text(json.dumps(settings), encoding="utf-8")
+        self.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + READY_SECONDS
+        while self.log().count('"reload"') == before:
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.02)
+        assert '"refused"' not in self.log().splitlines()[-1]
+
     def log(self) -> str:
         """Return what the process printed."""
         return (self.directory / "serve.log").read_text(encoding="utf-8")
@@ -108,7 +121,7 @@ class Service:
     def _end(self, number: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(60)
+        code = self.process.wait(READY_SECONDS)
         self.process = None
         return code
 
@@ -154,7 +167,7 @@ class Service:
         document: dict[str, Any] = reply.document
         return document
 
-    def wait(self, run: str, token: str | None = None, seconds: float = 120.0) -> dict[str, Any]:
+    def wait(self, run: str, token: str | None = None, seconds: float = 300.0) -> dict[str, Any]:
         """Return how a run is once it has ended."""
         end = time.monotonic() + seconds
         while (found := self.run(run, token))["state"] not in ENDED:

@@ -7,8 +7,7 @@ import json
 import logging
 import socket
 import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from explaineval.service.monitoring import REPEAT_SECONDS, WRITTEN, CountedLines
 from explaineval.service.processes.sharing import Shares, TooManyError
+from makers.waiting import wait_for
 from servers.service import ENVIRONMENT, RUN, SETTINGS, TOKENS, Service
 
 ANN, BOB = TOKENS["ann"], TOKENS["bob"]
@@ -66,14 +66,7 @@ def read_all(connection: socket.socket) -> bytes:
     return found
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
+@pytest.mark.slow
 def test_a_head_that_does_not_arrive_is_refused(small: Service) -> None:
     """Also where a byte comes now and then; whoever sent nothing is told nothing."""
     silent, half, dripping = connect(small), connect(small, HEAD), connect(small, HEAD + b"X-A: ")
@@ -139,6 +132,7 @@ def test_connections_that_ask_nothing_give_way(small: Service, text: bytes) -> N
     assert statuses == [200, 200, 200]
 
 
+@pytest.mark.slow
 def test_followers_of_one_token_leave_room_for_others(small: Service) -> None:
     """Three may follow; the fourth is refused, as are too many requests, and another token follows."""
     run = small.submit(RUN | {"models": [{"model": "openai/m", "endpoint": "slow"}]}, ANN)
@@ -232,6 +226,7 @@ def test_all_that_the_service_prints_is_json(small: Service) -> None:
     assert start["url"] == f"http://127.0.0.1:{small.port}/"
 
 
+@pytest.mark.slow
 def test_what_a_service_writes_is_for_its_user_alone(small: Service, tmp_path: Path) -> None:
     """Whatever the umask: the folder, the table and its companions, uploads, runs, exports, the cache and logs."""
     small.wait(run := small.submit(RUN, BOB), BOB)
@@ -251,6 +246,7 @@ def test_what_a_service_writes_is_for_its_user_alone(small: Service, tmp_path: P
     assert {name: oct(mode) for name, (folder, mode) in seen.items() if mode != (0o700 if folder else 0o600)} == {}
 
 
+@pytest.mark.slow
 def test_a_data_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     """As does every file in it that is there already."""
     service = Service(tmp_path / "service", {"embedded": False})

@@ -6,8 +6,6 @@ import asyncio
 import json
 import re
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,20 +19,14 @@ from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings, TokenSettings, needing_restart
 from explaineval.service.submissions import read_submission
 from explaineval.service.table import Reservation, StateFile
+from makers.waiting import wait_for
 from servers.service import ENVIRONMENT, RUN, SETTINGS, TOKENS, Service
 
 ANN, BOB, BOSS = TOKENS["ann"], TOKENS["bob"], TOKENS["boss"]
 BASE = "/group/explaineval"
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
+@pytest.mark.slow
 def test_all_addresses_of_a_service_have_its_path(tmp_path: Path) -> None:
     """Links, forms, redirects, the cookie and the stream of events; a proxy may take the path away or not."""
     service = Service(tmp_path / "service", SETTINGS | {"base_path": BASE + "/"}, ENVIRONMENT)
@@ -81,6 +73,7 @@ def test_a_base_path_is_a_path(path: str) -> None:
         Settings(base_path=path)
 
 
+@pytest.mark.slow
 def test_sighup_reads_the_file_again(tmp_path: Path) -> None:
     """Tokens, budgets and limits change, runs are kept; a file with an error changes nothing."""
     tokens = {}

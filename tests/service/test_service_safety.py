@@ -245,6 +245,7 @@ def test_a_stranger_makes_no_numbers_of_their_own(service: Service) -> None:
     assert 'explaineval_http_requests_total{method="(other)",route="(unknown)",status="404"} 2.0' in numbers
 
 
+@pytest.mark.slow
 def test_who_sends_slowly_does_not_hold_up_the_end(tmp_path: Path) -> None:
     """The service ends in due form while an upload is under way that never comes to its end."""
     slow = Service(tmp_path, SETTINGS, ENVIRONMENT)
@@ -371,6 +372,7 @@ def test_other_machines_need_tokens() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

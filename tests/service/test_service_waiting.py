@@ -27,7 +27,7 @@ from service_kills import Faults, trouble_service
 
 PRICE = (100.0, 200.0)
 TOKENS = {name: f"{name}-" + 20 * "x" for name in ("ann", "bob", "eve")}
-LONG = 60.0
+LONG = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -37,30 +37,40 @@ def server() -> Iterator[BillingServer]:
         yield started
 
 
-@contextmanager
-def serving(
-    folder: Path, endpoints: dict[str, Any], budget: float | None = None, examples: int = 3, **limits: Any
-) -> Iterator[Service]:
-    """Serve endpoints to three tokens, with a task of five requests for each example uploaded by each."""
+def settings_with(endpoints: dict[str, Any], budget: float | None = None, **limits: Any) -> dict[str, Any]:
+    """Return the settings of a service that offers endpoints to three tokens."""
     tokens = {name: {"token_env": f"TOKEN_{name}", "max_usd": budget} for name in TOKENS}
-    settings = {"endpoints": endpoints, "tokens": tokens, "embedded": False, "limits": limits}
+    return {"endpoints": endpoints, "tokens": tokens, "embedded": False, "limits": limits}
+
+
+@contextmanager
+def serving(folder: Path, settings: dict[str, Any]) -> Iterator[Service]:
+    """Serve, with tasks of 3 and of 12 examples, of five requests each, uploaded by each token."""
     service = Service(folder / "service", settings, {f"TOKEN_{name}": text for name, text in TOKENS.items()})
     service.start()
     try:
-        write_task(folder, examples, 4)
-        for token in TOKENS.values():
-            for name in ("task.jsonl", "edits.jsonl"):
-                service.ask("PUT", f"/api/files/{name}", (folder / name).read_bytes(), token)
+        for examples, name in ((3, "task.jsonl"), (12, "long.jsonl")):
+            write_task(folder, examples, 4)
+            for token in TOKENS.values():
+                service.ask("PUT", f"/api/files/{name}", (folder / "task.jsonl").read_bytes(), token)
+                service.ask("PUT", f"/api/files/edits-{name}", (folder / "edits.jsonl").read_bytes(), token)
         yield service
     finally:
         with suppress(AssertionError):
             service.stop()
 
 
-def settings_of(endpoint: str, **changes: Any) -> dict[str, Any]:
-    """Return a run of the whole task at an endpoint."""
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service for all tests that need no disk of their own; each gives it its settings."""
+    with serving(tmp_path_factory.mktemp("waiting"), settings_with({})) as service:
+        yield service
+
+
+def settings_of(endpoint: str, task: str = "task.jsonl", **changes: Any) -> dict[str, Any]:
+    """Return a run of a whole task at an endpoint."""
     return {
-        "tasks": ["jsonl:task.jsonl"], "interventions": {"file": "edits.jsonl"}, "shams": 0,
+        "tasks": [f"jsonl:{task}"], "interventions": {"file": f"edits-{task}"}, "shams": 0,
         "models": [{"model": "openai/m", "endpoint": endpoint}], "max_tokens": 60, **changes,
     }  # fmt: skip
 
@@ -74,27 +84,28 @@ def until(service: Service, run: str, token: str, condition: Callable[[dict[str,
     return found
 
 
-def test_an_endpoint_that_is_out_is_waited_for(server: BillingServer, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_an_endpoint_that_is_out_is_waited_for(server: BillingServer, shared: Service) -> None:
     """The state is `waiting`, with the reason; the run can be stopped and continued, and goes on by itself."""
     server.open("out", Settings(prices={"m": PRICE}, latency=0.3))
     door = Door(server.port)
     lab = {"base_url": f"http://127.0.0.1:{door.port}/out/v1", "price": list(PRICE), "max_connections": 1}
-    with serving(tmp_path, {"lab": lab}, examples=12) as service:
-        run = service.submit(settings_of("lab"), TOKENS["ann"])
-        until(service, run, "ann", lambda _: server.books("out")["billed"] >= 3)
-        with door.closed():
-            found = until(service, run, "ann", lambda row: "refused" in (row["reason"] or ""))
-            refused = service.ask("DELETE", f"/api/runs/{run}", token=TOKENS["ann"])
-            listed = service.ask("GET", "/api/runs", token=TOKENS["ann"]).document["runs"][0]
-            service.ask("POST", f"/api/runs/{run}/stop", token=TOKENS["ann"])
-            stopped = service.wait(run, TOKENS["ann"])
-            again = service.ask("POST", f"/api/runs/{run}/continue", token=TOKENS["ann"])
-            waiting = until(service, run, "ann", lambda row: row["state"] == "waiting")
-        finished = service.wait(run, TOKENS["ann"])
+    shared.reload(settings_with({"out": lab}))
+    run = shared.submit(settings_of("out", "long.jsonl"), TOKENS["ann"])
+    until(shared, run, "ann", lambda _: server.books("out")["billed"] >= 3)
+    with door.closed():
+        found = until(shared, run, "ann", lambda row: "refused" in (row["reason"] or ""))
+        refused = shared.ask("DELETE", f"/api/runs/{run}", token=TOKENS["ann"])
+        listed = shared.ask("GET", "/api/runs", token=TOKENS["ann"]).document["runs"][0]
+        shared.ask("POST", f"/api/runs/{run}/stop", token=TOKENS["ann"])
+        stopped = shared.wait(run, TOKENS["ann"])
+        again = shared.ask("POST", f"/api/runs/{run}/continue", token=TOKENS["ann"])
+        waiting = until(shared, run, "ann", lambda row: row["state"] == "waiting")
+    finished = shared.wait(run, TOKENS["ann"])
     door.close()
 
     assert (found["waits_for"], listed["state"], refused.status) == ("endpoint", "waiting", 409)
-    assert "waits for the endpoint lab, which has not answered since" in found["reason"]
+    assert "waits for the endpoint out, which has not answered since" in found["reason"]
     assert found["state"] == "waiting"
     assert (stopped["state"], again.status, waiting["waits_for"]) == ("stopped", 200, "endpoint")
     assert (finished["state"], finished["waits_for"]) == ("finished", None)
@@ -103,13 +114,14 @@ def test_an_endpoint_that_is_out_is_waited_for(server: BillingServer, tmp_path: 
     assert finished["usd"] >= sum(server.books("out")["dollars"].values()) - 1e-9
 
 
+@pytest.mark.slow
 def test_an_endpoint_is_given_up_after_the_operators_patience(server: BillingServer, tmp_path: Path) -> None:
     """The run is interrupted, with the reason, and can be continued."""
     server.open("gone", Settings(prices={"m": PRICE}, latency=0.3))
     door = Door(server.port)
     lab = {"base_url": f"http://127.0.0.1:{door.port}/gone/v1", "price": list(PRICE), "max_connections": 1}
-    with serving(tmp_path, {"lab": lab}, examples=12, patience=3) as service:
-        run = service.submit(settings_of("lab"), TOKENS["ann"])
+    with serving(tmp_path, settings_with({"gone": lab}, patience=3)) as service:
+        run = service.submit(settings_of("gone", "long.jsonl"), TOKENS["ann"])
         until(service, run, "ann", lambda _: server.books("gone")["billed"] >= 3)
         with door.closed():
             given_up = service.wait(run, TOKENS["ann"])
@@ -118,25 +130,24 @@ def test_an_endpoint_is_given_up_after_the_operators_patience(server: BillingSer
     door.close()
 
     assert given_up["state"] == "interrupted"
-    assert "the endpoint lab has not answered since" in given_up["reason"]
+    assert "the endpoint gone has not answered since" in given_up["reason"]
     assert "0.05 minutes at the most; continue the run" in given_up["reason"]
     assert finished["state"] == "finished"
 
 
-def test_a_run_that_only_waits_for_its_rate_holds_no_worker(server: BillingServer, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_that_only_waits_for_its_rate_holds_no_worker(server: BillingServer, shared: Service) -> None:
     """Slow runs of one token leave the only worker to another's; they can be stopped, and bounds are the operator's."""
     url = server.open("slow", Settings(prices={"m": PRICE}, latency=0.01))
-    with serving(tmp_path, {"lab": {"base_url": url, "price": list(PRICE)}}, workers=1, lowest_rpm=0.0001) as service:
-        slow = [service.submit(settings_of("lab", rpm=0.001, seed=seed), TOKENS["ann"]) for seed in range(2)]
-        quick = service.submit(
-            {"tasks": ["sense"], "models": [{"model": "simulated/faithful"}], "limit": 2}, TOKENS["bob"]
-        )
-        finished = service.wait(quick, TOKENS["bob"])
-        waiting = [until(service, run, "ann", lambda row: row["waits_for"] == "rate") for run in slow]
-        sent = server.books("slow")["attempts"]
-        stops = [service.ask("POST", f"/api/runs/{run}/stop", token=TOKENS["ann"]) for run in slow]
-        too_slow = service.ask("POST", "/api/plans", settings_of("lab", rpm=0.00001), TOKENS["ann"])
-        too_long = service.ask("POST", "/api/plans", settings_of("lab", timeout=601), TOKENS["ann"])
+    shared.reload(settings_with({"slow": {"base_url": url, "price": list(PRICE)}}, workers=1, lowest_rpm=0.0001))
+    slow = [shared.submit(settings_of("slow", rpm=0.001, seed=seed), TOKENS["ann"]) for seed in range(2)]
+    quick = shared.submit({"tasks": ["sense"], "models": [{"model": "simulated/faithful"}], "limit": 2}, TOKENS["bob"])
+    finished = shared.wait(quick, TOKENS["bob"])
+    waiting = [until(shared, run, "ann", lambda row: row["waits_for"] == "rate") for run in slow]
+    sent = server.books("slow")["attempts"]
+    stops = [shared.ask("POST", f"/api/runs/{run}/stop", token=TOKENS["ann"]) for run in slow]
+    too_slow = shared.ask("POST", "/api/plans", settings_of("slow", rpm=0.00001), TOKENS["ann"])
+    too_long = shared.ask("POST", "/api/plans", settings_of("slow", timeout=601), TOKENS["ann"])
 
     assert finished["state"] == "finished"
     assert [row["state"] for row in waiting] == ["waiting"] * 2
@@ -148,21 +159,20 @@ def test_a_run_that_only_waits_for_its_rate_holds_no_worker(server: BillingServe
     assert "600 seconds" in too_long.document["error"]["message"]
 
 
-def test_one_token_never_has_all_workers(server: BillingServer, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_one_token_never_has_all_workers(server: BillingServer, shared: Service) -> None:
     """Another's run starts at once; what waits says for what, and its place."""
     url = server.open("busy", Settings(prices={"m": PRICE}, latency=1.0, spread=0.0))
     lab = {"base_url": url, "price": list(PRICE), "max_connections": 1}
-    with serving(tmp_path, {"lab": lab}, workers=2) as service:
-        runs = [service.submit(settings_of("lab", seed=seed), TOKENS["ann"]) for seed in range(3)]
-        second = until(service, runs[1], "ann", lambda row: row["waits_for"] is not None)
-        third = until(service, runs[2], "ann", lambda row: row["place"] is not None)
-        other = service.submit(
-            {"tasks": ["sense"], "models": [{"model": "simulated/faithful"}], "limit": 2}, TOKENS["bob"]
-        )
-        finished = service.wait(other, TOKENS["bob"])
-        first = service.run(runs[0], TOKENS["ann"])
-        for run in runs:
-            service.ask("POST", f"/api/runs/{run}/stop", token=TOKENS["ann"])
+    shared.reload(settings_with({"busy": lab}, workers=2))
+    runs = [shared.submit(settings_of("busy", seed=seed), TOKENS["ann"]) for seed in range(3)]
+    second = until(shared, runs[1], "ann", lambda row: row["waits_for"] is not None)
+    third = until(shared, runs[2], "ann", lambda row: row["place"] is not None)
+    other = shared.submit({"tasks": ["sense"], "models": [{"model": "simulated/faithful"}], "limit": 2}, TOKENS["bob"])
+    finished = shared.wait(other, TOKENS["bob"])
+    first = shared.run(runs[0], TOKENS["ann"])
+    for run in runs:
+        shared.ask("POST", f"/api/runs/{run}/stop", token=TOKENS["ann"])
 
     assert (finished["state"], first["state"]) == ("finished", "running")
     assert [(row["state"], row["waits_for"], row["place"]) for row in (second, third)] == [
@@ -171,44 +181,46 @@ def test_one_token_never_has_all_workers(server: BillingServer, tmp_path: Path) 
     assert "it waits for another run of ann to end" in second["reason"]
 
 
-def test_a_run_keeps_the_lesser_of_its_worst_case_and_its_limit(server: BillingServer, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_keeps_the_lesser_of_its_worst_case_and_its_limit(server: BillingServer, shared: Service) -> None:
     """So another one fits beside it; one that does not fit says for what it waits; a cached one is never refused."""
     url = server.open("kept", Settings(prices={"m": PRICE}, latency=0.5, spread=0.0))
     lab = {"base_url": url, "price": list(PRICE), "max_connections": 1}
-    with serving(tmp_path, {"lab": lab}, budget=1.5, workers=4, workers_per_token=4) as service:
-        worst = service.ask("POST", "/api/plans", settings_of("lab"), TOKENS["ann"]).document["total"]["usd"]["worst"]
-        assert 0.75 < worst < 1.4
-        run = service.submit(settings_of("lab", max_usd=1.4), TOKENS["ann"])
-        kept = until(service, run, "ann", lambda row: row["state"] == "running")["kept_usd"]
-        small = service.submit(settings_of("lab", limit=1, max_tokens=61, max_usd=0.2), TOKENS["ann"])
-        fits = until(service, small, "ann", lambda row: row["state"] != "queued")
-        large = service.submit(settings_of("lab", max_tokens=70), TOKENS["ann"])
-        waits = until(service, large, "ann", lambda row: row["waits_for"] is not None)
-        service.ask("POST", f"/api/runs/{large}/stop", token=TOKENS["ann"])
-        finished = service.wait(run, TOKENS["ann"])
-        again = service.ask("POST", "/api/runs", settings_of("lab", max_usd=100), TOKENS["ann"])
-        cached = service.wait(again.document["id"], TOKENS["ann"])
+    shared.reload(settings_with({"kept": lab}, budget=1.5, workers=4, workers_per_token=4))
+    worst = shared.ask("POST", "/api/plans", settings_of("kept"), TOKENS["bob"]).document["total"]["usd"]["worst"]
+    assert 0.75 < worst < 1.4
+    run = shared.submit(settings_of("kept", max_usd=1.4), TOKENS["bob"])
+    kept = until(shared, run, "bob", lambda row: row["state"] == "running")["kept_usd"]
+    small = shared.submit(settings_of("kept", limit=1, max_tokens=61, max_usd=0.2), TOKENS["bob"])
+    fits = until(shared, small, "bob", lambda row: row["state"] != "queued")
+    large = shared.submit(settings_of("kept", max_tokens=70), TOKENS["bob"])
+    waits = until(shared, large, "bob", lambda row: row["waits_for"] is not None)
+    shared.ask("POST", f"/api/runs/{large}/stop", token=TOKENS["bob"])
+    finished = shared.wait(run, TOKENS["bob"])
+    again = shared.ask("POST", "/api/runs", settings_of("kept", max_usd=100), TOKENS["bob"])
+    cached = shared.wait(again.document["id"], TOKENS["bob"])
 
     assert kept <= worst + 1e-9
     assert fits["state"] in ("running", "finished", "interrupted")
     assert (waits["state"], waits["waits_for"]) == ("queued", "budget")
-    assert "of the budget of ann are free" in waits["reason"]
+    assert "of the budget of bob are free" in waits["reason"]
     assert (finished["state"], finished["kept_usd"]) == ("finished", 0)
     assert (again.status, cached["state"], cached["usd"]) == (201, "finished", 0)
 
 
-def test_a_run_at_its_limit_is_continued_with_a_higher_one(server: BillingServer, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_at_its_limit_is_continued_with_a_higher_one(server: BillingServer, shared: Service) -> None:
     """It ends with the reason, keeps what it bought, buys nothing under the same limit, and then the rest, once."""
     url = server.open("limited", Settings(prices={"m": PRICE}, latency=0.01))
     lab = {"base_url": url, "price": list(PRICE), "max_connections": 1}
-    with serving(tmp_path, {"lab": lab}, budget=5.0) as service:
-        run = service.submit(settings_of("lab", max_usd=0.2), TOKENS["ann"])
-        where = f"/api/runs/{run}/continue"
-        limited, bought = service.wait(run, TOKENS["ann"]), server.books("limited")["billed"]
-        service.ask("POST", where, token=TOKENS["ann"])
-        again, bought_again = service.wait(run, TOKENS["ann"]), server.books("limited")["billed"]
-        continued = service.ask("POST", where, {"max_usd": 3}, TOKENS["ann"])
-        finished = service.wait(run, TOKENS["ann"])
+    shared.reload(settings_with({"limited": lab}, budget=5.0))
+    run = shared.submit(settings_of("limited", max_usd=0.2), TOKENS["eve"])
+    where = f"/api/runs/{run}/continue"
+    limited, bought = shared.wait(run, TOKENS["eve"]), server.books("limited")["billed"]
+    shared.ask("POST", where, token=TOKENS["eve"])
+    again, bought_again = shared.wait(run, TOKENS["eve"]), server.books("limited")["billed"]
+    continued = shared.ask("POST", where, {"max_usd": 3}, TOKENS["eve"])
+    finished = shared.wait(run, TOKENS["eve"])
 
     assert (limited["state"], again["state"]) == ("interrupted", "interrupted")
     assert "its limit ($0.20) is reached" in limited["reason"]
@@ -221,21 +233,19 @@ def test_a_run_at_its_limit_is_continued_with_a_higher_one(server: BillingServer
 
 
 @pytest.mark.slow
-def test_answers_of_several_addresses_are_told_without_an_address(server: BillingServer, tmp_path: Path) -> None:
+def test_answers_of_several_addresses_are_told_without_an_address(server: BillingServer, shared: Service) -> None:
     """Users know the operator's name of an endpoint; where it has moved, a run says how many answers are older."""
     urls = [server.open(name, Settings(prices={"m": PRICE}, latency=0.01)) for name in ("before", "after")]
-    with serving(tmp_path, {"lab": {"base_url": urls[0], "price": list(PRICE)}}) as service:
-        first = service.wait(service.submit(settings_of("lab", limit=1), TOKENS["ann"]), TOKENS["ann"])
-        service.stop()
-        service.settings["endpoints"]["lab"]["base_url"] = urls[1]
-        service.start()
-        second = service.wait(service.submit(settings_of("lab"), TOKENS["ann"]), TOKENS["ann"])
-        texts = {
-            name: service.ask("GET", f"/api/runs/{run['id']}/{name}", token=TOKENS["ann"]).body.decode()
-            for run in (first, second)
-            for name in ("files/run.json", "report", "files/card.md")
-        }
-        alone = service.ask("GET", f"/api/runs/{first['id']}/report", token=TOKENS["ann"]).body.decode()
+    shared.reload(settings_with({"lab": {"base_url": urls[0], "price": list(PRICE)}}))
+    first = shared.wait(shared.submit(settings_of("lab", limit=1), TOKENS["ann"]), TOKENS["ann"])
+    shared.reload(settings_with({"lab": {"base_url": urls[1], "price": list(PRICE)}}))
+    second = shared.wait(shared.submit(settings_of("lab"), TOKENS["ann"]), TOKENS["ann"])
+    texts = {
+        name: shared.ask("GET", f"/api/runs/{run['id']}/{name}", token=TOKENS["ann"]).body.decode()
+        for run in (first, second)
+        for name in ("files/run.json", "report", "files/card.md")
+    }
+    alone = shared.ask("GET", f"/api/runs/{first['id']}/report", token=TOKENS["ann"]).body.decode()
 
     told = "openai/m at lab: 10 from the address of this run, 5 from another address."
     assert (first["state"], second["state"]) == ("finished", "finished")
@@ -261,6 +271,7 @@ def test_a_full_disk_and_an_outage_are_waited_for(server: BillingServer, tmp_pat
     assert (outcome.outages, outcome.full_disks) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_on_a_full_disk_runs_can_be_stopped_and_deleted(server: BillingServer, tmp_path: Path) -> None:
     """The run waits, /readyz names what cannot be written, and every state has a way out."""
@@ -271,7 +282,8 @@ def test_on_a_full_disk_runs_can_be_stopped_and_deleted(server: BillingServer, t
         pytest.skip("nothing can be mounted here")
     url = server.open("full", Settings(prices={"m": PRICE}, latency=0.3))
     try:
-        with serving(tmp_path, {"lab": {"base_url": url, "price": list(PRICE), "max_connections": 1}}) as service:
+        lab = {"base_url": url, "price": list(PRICE), "max_connections": 1}
+        with serving(tmp_path, settings_with({"lab": lab})) as service:
             runs = [service.submit(settings_of("lab", seed=seed), TOKENS["ann"]) for seed in range(2)]
             until(service, runs[0], "ann", lambda _: server.books("full")["billed"] >= 2)
             with (data / "filler").open("wb", buffering=0) as handle, suppress(OSError):

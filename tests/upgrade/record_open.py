@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from makers.waiting import wait_for
 from servers.batch_server import BatchServer
 from servers.scripted import ScriptedServer
 from servers.service import ENVIRONMENT, TOKENS, Service
@@ -56,19 +57,10 @@ def slow(prompt: str) -> tuple[str, None]:
     return answer(prompt)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit("it takes too long")
-        time.sleep(0.01)
-
-
 def end_when(condition: Callable[[], bool], number: signal.Signals, work: Path, *command: str) -> None:
     """Run a command, and end it by a signal once a condition holds."""
     with subprocess.Popen([sys.executable, "-m", "explaineval", *command], cwd=work) as child:
-        until(condition)
+        wait_for(condition)
         child.send_signal(number)
         if child.wait(60) == 0:
             raise SystemExit(f"{command} came to its end")
@@ -84,7 +76,7 @@ def record(work: Path) -> None:
 
         def wait(call: str) -> None:
             if call == "create" and len(batches.batches) > 1:
-                until(lambda: not hold[0])
+                wait_for(lambda: not hold[0])
 
         batches.on_call = wait
         command = command_of(BATCHED["submitting"], f"{batches.root}/v1", *batched)
@@ -102,7 +94,7 @@ def record(work: Path) -> None:
         for change in ({}, {"samples": 2, "temperature": 1}):
             before = len(server.prompts)
             runs.append(service.submit(SUBMITTED | change, TOKENS["ann"]))
-            until(lambda before=before: len(server.prompts) >= before + 6)
+            wait_for(lambda before=before: len(server.prompts) >= before + 6)
             if not change:
                 service.ask("POST", f"/api/runs/{runs[0]}/stop", token=TOKENS["ann"])
                 service.wait(runs[0], TOKENS["ann"])

@@ -11,11 +11,9 @@ import json
 import subprocess
 import sys
 import tarfile
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from servers import personas
 from servers.scripted import ScriptedServer
 from servers.service import ENVIRONMENT, TOKENS, Service
 
@@ -97,8 +95,9 @@ def answer(prompt: str) -> tuple[str | None, dict[str, float] | None]:
 
 def main(work: Path, target: Path) -> None:
     """Record into `work`, and pack it."""
-    personas.ThreadingHTTPServer = lambda address, handler: ThreadingHTTPServer((address[0], PORT), handler)
-    with ScriptedServer(script=answer):
+    server = ScriptedServer(script=answer)
+    server.port = PORT
+    with server:
         record(work)
     with tarfile.open(target, "w:xz", preset=9) as archive:
         for path in sorted(work.rglob("*")):

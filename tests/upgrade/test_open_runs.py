@@ -53,6 +53,7 @@ def stored_keys(cache: Path) -> set[str]:
         return {key for key, _, _ in store.iterate()}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("state", BATCHED)
 def test_an_open_batch_is_fetched(state: str, work: Path, warm: WarmCommands) -> None:
     """Whether the process was stopped while it waited, or killed while it submitted: no second batch, nothing plain."""

@@ -113,6 +113,7 @@ def check_reproduced(done: Result) -> None:
     assert [row for row in rows if not any(row.endswith(f" {metric}") for metric in MOVED)] == []
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("continued", [True, False], ids=["continued", "afresh"])
 def test_the_same_command_buys_nothing_and_moves_no_digit(
@@ -136,6 +137,7 @@ def test_the_same_command_buys_nothing_and_moves_no_digit(
     compare_rows([row for row in before[0] if row not in judged], read_rows(work / out))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_plan_finds_every_answer(name: str, work: Path, warm: WarmCommands) -> None:
     """`plan` counts as stored what `run` would find."""
@@ -145,6 +147,7 @@ def test_a_plan_finds_every_answer(name: str, work: Path, warm: WarmCommands) ->
     assert done.document["total"]["hits"] > 0
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_directory_is_scored_to_the_same_digits(name: str, work: Path, warm: WarmCommands) -> None:
     """`score` needs the directory alone; the judged run keeps its verdicts and both mention policies."""
@@ -157,6 +160,7 @@ def test_a_run_directory_is_scored_to_the_same_digits(name: str, work: Path, war
     compare_rows(before, read_rows(directory))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["by-name", "cues", "merged"])
 def test_a_run_directory_is_shown(name: str, work: Path, warm: WarmCommands) -> None:
     """Every command that reads a run directory reads this one."""
@@ -234,6 +238,7 @@ def service(work: Path) -> Iterator[Service]:
     assert started.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_data_folder_is_served(service: Service, work: Path) -> None:
     """Its runs are listed with their numbers and pages, and submitted again they send nothing."""
     before = json.loads((work / "service.json").read_text("utf-8"))

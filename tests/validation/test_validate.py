@@ -56,6 +56,7 @@ def test_the_numbers_of_simulated_models_hold_the_planted_values(tmp_path: Path)
     assert sum(number.holds is True for number in result.numbers) >= len(result.numbers) - 3
 
 
+@pytest.mark.slow
 def test_a_prompt_that_loses_the_explanation_is_named(tmp_path: Path, call: Call) -> None:
     """The template of one order no longer asks for it; the others are as they were."""
     prompts = own_prompts(tmp_path / "mine")
@@ -71,6 +72,7 @@ def test_a_prompt_that_loses_the_explanation_is_named(tmp_path: Path, call: Call
     assert "Every order and style Read back as planted: 576 of 576 answers" in text  # the package's own still are
 
 
+@pytest.mark.slow
 def test_a_policy_that_matches_substrings_is_named(call: Call) -> None:
     """ "cause" stands in "Because", which is no mention."""
     code, out, _ = call("validate", "--mention", "substring", "--json")
@@ -98,6 +100,7 @@ def test_a_broken_policy_of_the_package_is_named(tmp_path: Path, monkeypatch: py
     assert {finding.step for finding in result.findings} == {"mention"}
 
 
+@pytest.mark.slow
 def test_a_parser_that_takes_the_first_letter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of "A close look …" it takes the A."""
     read = replies.parse
@@ -116,6 +119,7 @@ def test_a_parser_that_takes_the_first_letter_is_named(tmp_path: Path, monkeypat
     assert re.search(r"[BC] was given, A was read; the reply is 'A close look", finding.text)
 
 
+@pytest.mark.slow
 def test_sound_prompts_and_a_task_of_ones_own_are_recovered(tmp_path: Path, call: Call) -> None:
     """With other words in the prompts, and a bundled task in the place of one's own."""
     prompts = own_prompts(tmp_path / "mine")
@@ -132,6 +136,7 @@ def test_sound_prompts_and_a_task_of_ones_own_are_recovered(tmp_path: Path, call
     assert {row["task"] for row in document["sets"][2]["numbers"]} == {"qa"}
 
 
+@pytest.mark.slow
 def test_numbers_that_miss_the_truth_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models that do not follow the law that is written down for them."""
     monkeypatch.setattr(

@@ -15,6 +15,7 @@ from explaineval.reporting.results import read_results
 from makers.planted import Planted, make_planted_run
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("rate", [0.02, 0.15, 0.5, 0.9])
 @pytest.mark.parametrize("phi", [0.2, 0.6, 0.8])
 def test_every_place_of_a_curve_has_its_phi(phi: float, rate: float) -> None:

@@ -43,6 +43,7 @@ def test_every_figure_is_written_twice_with_its_numbers(results: ComparedRuns, t
     ]
 
 
+@pytest.mark.slow
 def test_figures_are_written_again(results: ComparedRuns, tmp_path: Path) -> None:
     """The same results give the same bytes in every file."""
     first = {path.name: path.read_bytes() for path in write_plots(results, tmp_path / "plots")}

@@ -131,6 +131,7 @@ def test_every_point_says_what_it_is(drawn: dict[str, tuple[Figure, str]]) -> No
     assert title.text == f"{point.label}: F-AUROC {point.x:.3f} [{point.x_limits[0]:.2f}, {point.x_limits[1]:.2f}]"
 
 
+@pytest.mark.slow
 def test_the_same_figure_is_the_same_bytes(results: ComparedRuns, tmp_path: Path) -> None:
     """Twice in one process, and in another one with another seed of hashes and settings of matplotlib of its own."""
     script = tmp_path / "draw.py"

@@ -7,6 +7,7 @@ is. Where the server is gone nothing more is sent; what was paid for comes home 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -257,6 +258,8 @@ def main() -> None:
 
         load_litellm()
         import_module("openai.resources")
+    gc.collect()
+    gc.freeze()  # a collection in a child would go through all of it, and copy its pages
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
