@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from opened_pages import DESKTOP, PHONE
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page
 
-from explaineval.service.table import State, Table
+from explaineval.service.processes.states import State
+from explaineval.service.table import StateFile
 from servers.service import Service
 
 USERS = ("reader", "writer", "newcomer", "keeper", "poor")
@@ -158,7 +159,7 @@ def plant_run(
     tasks: tuple[str, ...] = ("sense", "nli"),
 ) -> str:
     """Write a run into the service's table as it would be after a while; return its id."""
-    table = Table(service.data)
+    table = StateFile(service.data)
     named = [{"model": model, "endpoint": endpoint} for model, endpoint in models.items()]
     plan = {
         "models": [{"endpoint": one["endpoint"], "model": one["model"]} | sums(requests, 12.5) for one in named],

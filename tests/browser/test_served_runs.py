@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import expect
 from served_pages import EVIL, LOOKS, PHONE, TOKENS, Windows, plant_run
 
-from explaineval.service.table import State, Table
+from explaineval.service.processes.states import State
+from explaineval.service.table import StateFile
 from servers.planted import PlantedServer
 from servers.service import RUN, Service
 
@@ -56,7 +57,7 @@ def test_a_run_in_each_state(
             expect(page.get_by_label("Model", exact=True).first).to_have_value(EVIL)
         opened.assert_quiet()
     finally:
-        table = Table(pages_service.data)
+        table = StateFile(pages_service.data)
         table.delete_run(run)
         table.close()
 
@@ -169,7 +170,7 @@ def test_two_runs_are_compared(window: Windows, pages_service: Service) -> None:
 @pytest.mark.slow
 def test_two_thousand_runs_have_pages(window: Windows, pages_service: Service) -> None:
     """Each run is on one page, the newest first."""
-    table = Table(pages_service.data)
+    table = StateFile(pages_service.data)
     plan = {
         "models": [],
         "warnings": [],

@@ -28,7 +28,7 @@ from explaineval.config import RunConfig
 from explaineval.cli.configuration import resolve
 from explaineval.api import _configure
 from explaineval.service.models import RunSettings
-from explaineval.service.pages.form import AMOUNTS, Form, field_of, in_words
+from explaineval.service.submissions import AMOUNTS, Form, field_of, in_words
 
 base = {"tasks": ["sense"], "models": [{"model": "simulated/faithful"}]}
 form = Form({"tasks": ["sense"], "endpoint": ["simulated"], "model": ["faithful"], "rounds": ["9"]}).settings()

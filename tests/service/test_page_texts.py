@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.records import MetricRow
-from explaineval.service.api import errors
-from explaineval.service.api.errors import sentence_of
+from explaineval.service import pages, web
 from explaineval.service.models import PhiView, Plan, RunSettings, RunView
-from explaineval.service.pages import rendering, views
-from explaineval.service.pages.form import MODEL_ROWS, Form, field_of
+from explaineval.service.submissions import MODEL_ROWS, Form, field_of
+from explaineval.service.web import sentence_of
 
 CASES = {"low": 1.0, "expected": 2.0, "worst": 3.0}
 SUMS: dict[str, Any] = {
@@ -50,7 +49,7 @@ SUMS: dict[str, Any] = {
 )
 def test_reasons_name_settings_instead_of_commands(text: str, shown: str) -> None:
     """Users of the service have no command line."""
-    assert views.sentence(text) == shown
+    assert pages.sentence(text) == shown
 
 
 def test_a_form_says_what_the_api_takes() -> None:
@@ -144,7 +143,7 @@ def test_the_numbers_of_a_run_are_those_of_explanations() -> None:
         row("phi_cct", 0.2, judge="openai/j", mention="judge"), row("accuracy", 1.0),
         row("phi_cct", None, task="mean"), row("tpr", 1.0, task="nli"),
     ]  # fmt: skip
-    first, mean = views.headline(rows)
+    first, mean = pages.headline(rows)
 
     assert (first.phi.value, first.phi.low) == (0.5, 0.4)
     assert first.rates == {"TPR": 0.9, "FPR": None, "Impact rate": 0.2}
@@ -158,12 +157,12 @@ def test_an_interval_is_drawn_in_its_place(values: list[float]) -> None:
     """From left to right as the numbers are, inside of the drawing, zero in the middle."""
     low, value, high = sorted(values)
     phi = {"kind": "k", "n": 5, "n_examples": 5, "conditions": 1, "undefined": None}
-    drawn = views.interval(PhiView(value=value, low=low, high=high, **phi))
+    drawn = pages.interval(PhiView(value=value, low=low, high=high, **phi))
 
     assert drawn is not None
-    assert 0 <= drawn.low <= drawn.value <= drawn.high <= views.WIDTH
-    assert drawn.zero == views.WIDTH / 2
-    assert views.interval(PhiView(value=None, low=None, high=None, **phi)) is None
+    assert 0 <= drawn.low <= drawn.value <= drawn.high <= pages.WIDTH
+    assert drawn.zero == pages.WIDTH / 2
+    assert pages.interval(PhiView(value=None, low=None, high=None, **phi)) is None
 
 
 def model(**changes: Any) -> dict[str, Any]:
@@ -193,13 +192,13 @@ def test_the_time_left_is_that_of_the_slowest_model() -> None:
     """Nothing is said where it is not known of one that goes on; rates add up."""
     slow, unknown, done = model(seconds_left=9.0), model(seconds_left=None, rate=None), model(state="done", rate=None)
 
-    assert views.left(view(model(), slow, done)) == 9.0
-    assert views.left(view(model(), unknown)) is None
-    assert views.left(view(done)) is None
-    assert views.left(view()) is None
-    assert (views.rate(view(model(), slow)), views.rate(view(unknown)), views.rate(view())) == (4.0, None, None)
-    assert views.status_line(view(model(), slow)) == "The run is running: 8 of 20 requests are done."
-    assert views.failures(view(model()).progress.models[0]) == [("refused", 1)]  # type: ignore[union-attr]  # it has one
+    assert pages.left(view(model(), slow, done)) == 9.0
+    assert pages.left(view(model(), unknown)) is None
+    assert pages.left(view(done)) is None
+    assert pages.left(view()) is None
+    assert (pages.rate(view(model(), slow)), pages.rate(view(unknown)), pages.rate(view())) == (4.0, None, None)
+    assert pages.status_line(view(model(), slow)) == "The run is running: 8 of 20 requests are done."
+    assert pages.failures(view(model()).progress.models[0]) == [("refused", 1)]  # type: ignore[union-attr]  # it has one
 
 
 def test_a_comparison_says_what_limits_it() -> None:
@@ -209,15 +208,17 @@ def test_a_comparison_says_what_limits_it() -> None:
         return {"row": {"task": task, "kind": "random_word"}, "grade": grade, "text": text, "todo": "Ask more."}
 
     mild, grave = warning("nli", "mind", "few <b>words</b>."), warning("mean", "do not quote", "noise.")
-    found = {"groups": [], "rows": [], "warnings": [mild, mild, grave]}
+    comparison = {"groups": [], "rows": [], "warnings": [mild, mild, grave]}
 
-    shown = rendering.page("compare.html", None, choices=[], chosen=[], found=found, message=None).body.decode()
+    shown = pages.page("compare.html", None, choices=[], chosen=[], comparison=comparison, message=None).body.decode()
 
     first = "Do not quote: on the mean over tasks, random_word: noise. Ask more."
     second = "Mind: on nli, random_word: few &lt;b&gt;words&lt;/b&gt;. Ask more."
     assert f"<li>{first}</li><li>{second}</li></ul>" in shown
-    assert views.limits([mild]) == ["Mind: few <b>words</b>. Ask more."]
-    none = rendering.page("compare.html", None, choices=[], chosen=[], found=found | {"warnings": []}, message=None)
+    assert pages.limits([mild]) == ["Mind: few <b>words</b>. Ask more."]
+    none = pages.page(
+        "compare.html", None, choices=[], chosen=[], comparison=comparison | {"warnings": []}, message=None
+    )
     assert b"What limits" not in none.body
 
 
@@ -225,8 +226,8 @@ def test_a_price_is_said_in_a_line() -> None:
     """Or that something is wrong."""
     plan = Plan.model_validate({"models": [], "total": SUMS, "warnings": []})
 
-    assert views.price_line(plan) == "$2.00 expected, $3.00 at the worst; 1 request to send"
-    assert views.price_line(None) == "Something is wrong."
+    assert pages.price_line(plan) == "$2.00 expected, $3.00 at the worst; 1 request to send"
+    assert pages.price_line(None) == "Something is wrong."
 
 
 @pytest.mark.parametrize(
@@ -242,8 +243,7 @@ def test_a_price_is_said_in_a_line() -> None:
 def test_a_fault_is_a_page_for_browsers(path: str, accept: str, status: int, is_page: bool) -> None:
     """It names the kind of the error and nothing that is in it."""
     app = FastAPI()
-    errors.install(app)
-    rendering.install(app)
+    web.install_errors(app)
 
     @app.get("/fault")
     @app.get("/api/fault")
@@ -266,13 +266,13 @@ def test_a_fault_is_a_page_for_browsers(path: str, accept: str, status: int, is_
 
 def test_every_file_of_the_pages_is_given_out() -> None:
     """Templates name no other file, and nothing from elsewhere."""
-    place = Path(rendering.__file__).parent / "templates"
+    place = Path(pages.__file__).parent / "templates"
     text = "".join(path.read_text(encoding="utf-8") for path in place.glob("*.html"))
     named = {part.split('"')[0] for part in text.split('"{{ base() }}/static/')[1:]}
 
-    assert named == set(rendering.STATIC)
-    assert all(rendering.static_file(name) for name in named)
-    assert rendering.static_file("../routes.py") is None
+    assert named == set(pages.STATIC)
+    assert all(pages.static_file(name) for name in named)
+    assert pages.static_file("../actions.py") is None
     assert "http://" not in text
     assert "https://" not in text
     assert "|safe" not in text

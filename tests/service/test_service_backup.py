@@ -20,10 +20,9 @@ from explaineval.cache import open_store
 from explaineval.cli.app import main
 from explaineval.cost import dollars, price_given
 from explaineval.errors import InputError, StoreError
-from explaineval.service import backup
-from explaineval.service.backup import back_up
-from explaineval.service.runs import prepare_directory
-from explaineval.service.table import FileRow, Table
+from explaineval.service import directory
+from explaineval.service.directory import back_up, prepare_directory
+from explaineval.service.table import FileRow, StateFile
 from servers.service import Service
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -145,13 +144,13 @@ def test_a_copy_made_under_load_is_of_one_moment_and_goes_on(
     assert (report, bundle) == (200, 200)
 
 
-def made(directory: Path) -> Table:
+def made(directory: Path) -> StateFile:
     """Return the table of a new data directory."""
     prepare_directory(directory)
-    return Table(directory)
+    return StateFile(directory)
 
 
-def add_run(table: Table, run: str, **changes: Any) -> None:
+def add_run(table: StateFile, run: str, **changes: Any) -> None:
     """Add a run with a directory."""
     table.add_run(run, "ann", "2026-01-01", {}, {"science": {}}, {}, 1.0, None)
     table.update_run(run, **changes)
@@ -223,7 +222,7 @@ def test_what_is_deleted_meanwhile_is_not_in_the_copy(tmp_path: Path, monkeypatc
         (data / "uploads" / digest).mkdir()
         (data / "uploads" / digest / "t.jsonl").write_text("{}\n")
         table.put_file(FileRow("ann" + digest[0], "t.jsonl", digest, "task", 1, 3, "2026-01-01"))
-    copy_runs = backup._copy_runs
+    copy_runs = directory._copy_runs
 
     def delete_and_copy(*arguments: Any) -> None:
         shutil.rmtree(data / "runs" / "a1")
@@ -232,7 +231,7 @@ def test_what_is_deleted_meanwhile_is_not_in_the_copy(tmp_path: Path, monkeypatc
         shutil.rmtree(data / "uploads" / ("0" * 64))
         copy_runs(*arguments)
 
-    monkeypatch.setattr(backup, "_copy_runs", delete_and_copy)
+    monkeypatch.setattr(directory, "_copy_runs", delete_and_copy)
     back_up(data, tmp_path / "copy")
     table.close()
 
@@ -257,7 +256,7 @@ def test_what_cannot_be_copied_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="There is no copy"):
         back_up(data, tmp_path / "file" / "copy")
-    monkeypatch.setattr(backup, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(directory, "LOCK_SECONDS", 0.1)
     holder = sqlite3.connect(data / "service.sqlite", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError, match=r"kept a database .* locked"):

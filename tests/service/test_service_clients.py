@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from explaineval.service.gate.places import Shares, TooManyError
-from explaineval.service.logs import REPEAT_SECONDS, WRITTEN, CountedLines
+from explaineval.service.monitoring import REPEAT_SECONDS, WRITTEN, CountedLines
+from explaineval.service.processes.sharing import Shares, TooManyError
 from makers.waiting import wait_for
 from servers.service import ENVIRONMENT, RUN, SETTINGS, TOKENS, Service
 

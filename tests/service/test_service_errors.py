@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from explaineval.service.api.errors import install
+from explaineval.service.web import install_errors
 
 
 def fill(directory: Path) -> None:
@@ -29,7 +29,7 @@ def fill(directory: Path) -> None:
 def test_a_full_disk_is_no_fault_of_ours(tmp_path: Path, name: str, status: int, sentence: str) -> None:
     """It is the operator's to mend; another error of the system is a fault."""
     app = FastAPI()
-    install(app)
+    install_errors(app)
 
     @app.get("/")
     def fail() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from explaineval.service.events import Events, Message
-from explaineval.service.gate.places import Shares
+from explaineval.service.monitoring import Events, RunEvent
+from explaineval.service.processes.sharing import Shares
 
 PLACES = Shares(10, 10, "followers")
 
@@ -16,7 +16,7 @@ async def load() -> dict[str, Any]:
     return {"state": "finished", "loaded": True}
 
 
-async def collect(events: Events, seen: str | None = None) -> list[Message]:
+async def collect(events: Events, seen: str | None = None) -> list[RunEvent]:
     """Return all messages of a run."""
     return [message async for message in events.follow("r", load, seen)]
 
@@ -24,7 +24,7 @@ async def collect(events: Events, seen: str | None = None) -> list[Message]:
 def test_every_follower_gets_the_end() -> None:
     """Also those that come late, after a break or too slowly for everything in between."""
 
-    async def follow() -> tuple[list[Message], list[Message], list[Message]]:
+    async def follow() -> tuple[list[RunEvent], list[RunEvent], list[RunEvent]]:
         events = Events(PLACES, "x")
         events.publish("r", {"state": "queued"})
         whole = asyncio.create_task(collect(events))
@@ -48,7 +48,7 @@ def test_every_follower_gets_the_end() -> None:
 def test_an_id_of_an_earlier_process_is_not_believed() -> None:
     """The follower is told how the run is now."""
 
-    async def follow() -> list[Message]:
+    async def follow() -> list[RunEvent]:
         events = Events(PLACES, "y")
         events.publish("r", {"state": "queued"})
         task = asyncio.create_task(collect(events, "x-1"))

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from explaineval.errors import InputError, RequestUnsentError
-from explaineval.service.gate import ledger as ledgers
-from explaineval.service.gate.ledger import Ledger, end
+from explaineval.service.processes import budgets as ledgers
 from explaineval.service.processes import settlements
 from explaineval.service.processes.background import BusyError
+from explaineval.service.processes.budgets import Budgets, end
 from explaineval.service.processes.settlements import Settlements
-from explaineval.service.processes.slots import TooManyJobsError
+from explaineval.service.processes.sharing import TooManyJobsError
 from explaineval.service.processes.workers import Workers
-from explaineval.service.table import RESERVE, Entry, Table
+from explaineval.service.table import RESERVE, Reservation, StateFile
 
 OLD_TABLE = """
 CREATE TABLE runs (
@@ -41,17 +41,23 @@ PRAGMA user_version = 1;
 """What explaineval 0.2 left after a crash."""
 
 
-def with_ledger(directory: Path, act: Callable[[Ledger], Awaitable[None]], budget: float = 1.0) -> Table:
+def spent(table: StateFile, run: str) -> float:
+    """Return the dollars that a run spent; 0 where there is no such run."""
+    row = table.run(run)
+    return 0.0 if row is None else row.usd
+
+
+def with_ledger(directory: Path, act: Callable[[Budgets], Awaitable[None]], budget: float = 1.0) -> StateFile:
     """Do something with the ledger of a token, and leave it without an orderly end; return the table."""
-    table = Table(directory)
+    table = StateFile(directory)
 
     async def run() -> None:
-        ledger = Ledger(table, {"ann": budget})
+        ledger = Budgets(table, {"ann": budget})
         ledger.load()
         for name in ("r", "s"):
             if table.run(name) is None:
                 table.add_run(name, "ann", "now", {}, {}, {}, None, None)
-            ledger.open_run(name, None, table.run_spending(name))
+            ledger.open_run(name, None, spent(table, name))
         task = asyncio.create_task(ledger.run())
         try:
             await act(ledger)
@@ -65,15 +71,15 @@ def with_ledger(directory: Path, act: Callable[[Ledger], Awaitable[None]], budge
 def test_what_is_granted_is_on_the_disk(tmp_path: Path) -> None:
     """Another connection sees the reservation as soon as it is granted; after a crash it stays reserved."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         assert await ledger.reserve("r", "ann", 0.25) is not None
-        other = Table(tmp_path)
+        other = StateFile(tmp_path)
         assert [(entry.id, entry.usd) for entry in other.reservations()] == [(1, 0.25)]
         other.close()
 
     with_ledger(tmp_path, act).close()
 
-    async def after(ledger: Ledger) -> None:
+    async def after(ledger: Budgets) -> None:
         assert (ledger.spent("ann"), ledger.reserved("ann"), ledger.has_left_open("r")) == (0.0, 0.25, True)
         waiting = asyncio.create_task(ledger.reserve("s", "ann", 0.76))
         await asyncio.sleep(0.05)
@@ -84,7 +90,7 @@ def test_what_is_granted_is_on_the_disk(tmp_path: Path) -> None:
         assert not ledger.has_left_open("r")
 
     table = with_ledger(tmp_path, after)
-    assert table.run_spending("r") == 0.25
+    assert spent(table, "r") == 0.25
 
 
 class CacheReader:
@@ -126,7 +132,7 @@ def test_answers_that_cannot_be_looked_up_yet_are_waited_for(
     """Booked at their bills once there is room; at their worst only where the cache stays unreadable all the same."""
     monkeypatch.setattr(settlements, "PAUSE", 0.0)
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         for key in ("stored", "lost"):
             await ledger.reserve("r", "ann", 0.2, key)
         reader: Any = CacheReader(errors, full)
@@ -178,13 +184,13 @@ def test_a_call_to_look_for_runs_is_never_lost(monkeypatch: pytest.MonkeyPatch) 
 def test_after_a_crash_answers_of_the_cache_say_what_attempts_cost(tmp_path: Path) -> None:
     """The rest counts at its worst case and is listed, each answer for one attempt."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         for key in ("stored", "lost", "twice", "twice"):
             await ledger.reserve("r", "ann", 0.2, key)
 
     with_ledger(tmp_path, act).close()
 
-    async def after(ledger: Ledger) -> None:
+    async def after(ledger: Budgets) -> None:
         assert ledger.open_keys("r") == ["stored", "lost", "twice", "twice"]
         assert ledger.settle_run("r", {"stored": 0.01, "twice": 0.03}) == pytest.approx(0.44)
         await ledger.flush()
@@ -202,12 +208,12 @@ def test_after_a_crash_answers_of_the_cache_say_what_attempts_cost(tmp_path: Pat
 def test_who_asks_again_has_not_found_the_answer(tmp_path: Path) -> None:
     """An attempt that a crash left counts at its worst case before another run may buy the same answer."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         await ledger.reserve("r", "ann", 0.2, "key")
 
     with_ledger(tmp_path, act).close()
 
-    async def after(ledger: Ledger) -> None:
+    async def after(ledger: Budgets) -> None:
         second = await ledger.reserve("s", "ann", 0.2, "key")
         assert second is not None
         ledger.release(second, 0.05)
@@ -220,7 +226,7 @@ def test_who_asks_again_has_not_found_the_answer(tmp_path: Path) -> None:
 def test_an_attempt_without_a_bill_is_listed(tmp_path: Path) -> None:
     """Such as one that timed out; those with a bill are not."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         for billed in (True, False):
             reservation = await ledger.reserve("r", "ann", 0.1, f"billed {billed}")
             assert reservation is not None
@@ -238,7 +244,7 @@ def test_while_the_disk_is_full_reservations_wait(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(ledgers, "RETRY_SECONDS", 0.01)
     told: list[bool] = []
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         ledger.on_full = lambda exc: told.append(exc is not None)
         first = await ledger.reserve("r", "ann", 0.1)
         assert first is not None
@@ -274,13 +280,13 @@ def test_what_can_never_be_written_is_given_up_and_told(
     caplog.set_level(logging.ERROR)
     tries = [0]
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         bad, good = await ledger.reserve("r", "ann", 0.1), await ledger.reserve("s", "ann", 0.2)
         assert bad is not None
         assert good is not None
         book = ledger.table.book
 
-        def fail(entries: Iterable[Entry]) -> None:
+        def fail(entries: Iterable[Reservation]) -> None:
             rows = list(entries)
             if any(row.id == bad for row in rows):
                 tries[0] += 1
@@ -307,7 +313,7 @@ def test_what_can_never_be_written_is_given_up_and_told(
 
 def test_the_table_keeps_a_reserve_for_a_full_disk(tmp_path: Path) -> None:
     """When no page can be added any more, states can still be written."""
-    table = Table(tmp_path)
+    table = StateFile(tmp_path)
     for name in ("r", "s"):
         table.add_run(name, "ann", "now", {}, {}, {}, None, None)
     table.keep_reserve()
@@ -330,7 +336,7 @@ def test_a_table_of_the_version_before_is_taken(tmp_path: Path) -> None:
         old.executescript(OLD_TABLE)
     old.close()
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         assert ledger.settle_run("r") == 0.25
         await ledger.flush()
 
@@ -339,13 +345,13 @@ def test_a_table_of_the_version_before_is_taken(tmp_path: Path) -> None:
     assert row is not None
     assert (row.state, row.usd, row.waits_for) == ("running", pytest.approx(0.3), None)
     table.close()
-    Table(tmp_path).close()
+    StateFile(tmp_path).close()
 
 
 def test_what_does_not_fit_yet_waits(tmp_path: Path) -> None:
     """Until another attempt costs less than was reserved; what can never fit is refused at once."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         first = await ledger.reserve("r", "ann", 0.9)
         waiting = asyncio.create_task(ledger.reserve("s", "ann", 0.5))
         await asyncio.sleep(0.05)
@@ -362,7 +368,7 @@ def test_what_does_not_fit_yet_waits(tmp_path: Path) -> None:
 def test_a_run_that_dies_pays_its_worst_case(tmp_path: Path) -> None:
     """Its own open reservations alone, also in the table."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         for run in ("r", "r", "s"):
             await ledger.reserve(run, "ann", 0.1)
         assert ledger.settle_run("r") == pytest.approx(0.2)
@@ -371,13 +377,13 @@ def test_a_run_that_dies_pays_its_worst_case(tmp_path: Path) -> None:
 
     table = with_ledger(tmp_path, act)
     assert table.spending() == {"ann": pytest.approx(0.2)}
-    assert (table.run_spending("r"), table.run_spending("s")) == (pytest.approx(0.2), 0.0)
+    assert (spent(table, "r"), spent(table, "s")) == (pytest.approx(0.2), 0.0)
 
 
 def test_a_cancelled_reservation_is_given_back(tmp_path: Path) -> None:
     """Nothing was sent for it."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         task = asyncio.create_task(ledger.reserve("r", "ann", 0.6))
         await asyncio.sleep(0)
         task.cancel()
@@ -392,7 +398,7 @@ def test_a_cancelled_reservation_is_given_back(tmp_path: Path) -> None:
 def test_without_a_disk_nothing_is_granted(tmp_path: Path) -> None:
     """The budget is as before."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         ledger.table.close()
         with pytest.raises(RequestUnsentError, match="cannot be written down"):
             await ledger.reserve("r", "ann", 0.5)
@@ -406,7 +412,7 @@ def test_many_at_once_never_exceed_the_budget(tmp_path: Path) -> None:
     draw = random.Random(7)
     paid = 0.0
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         nonlocal paid
 
         async def attempt(run: str, worst: float, share: float) -> None:

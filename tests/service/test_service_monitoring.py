@@ -12,11 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from explaineval.config import EndpointConfig
-from explaineval.service.events import Events
-from explaineval.service.gate.places import Shares
-from explaineval.service.gate.turns import Turns
-from explaineval.service.logs import JsonLines, event
-from explaineval.service.monitoring import Monitor, TokenNumbers
+from explaineval.service.monitoring import Events, JsonLines, Monitor, TokenNumbers, event
+from explaineval.service.processes.sharing import Shares, Turns
 
 
 def progress(hits: int, sent: int, usd: float | None = None, **outcomes: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from explaineval.service.models import RunSettings
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings, TokenSettings, needing_restart
 from explaineval.service.submissions import read_submission
-from explaineval.service.table import Entry, Table
+from explaineval.service.table import Reservation, StateFile
 from makers.waiting import wait_for
 from servers.service import ENVIRONMENT, RUN, SETTINGS, TOKENS, Service
 
@@ -148,8 +148,8 @@ def test_dollars_of_tokens_are_for_them_and_for_admins(service: Service) -> None
 
 def test_sums_for_admins_have_what_former_tokens_spent(tmp_path: Path) -> None:
     """A token that serve.yaml names no longer; users see their own."""
-    table = Table(tmp_path)
-    table.book([Entry(1, "r", "former", 2.0), Entry(1, "r", "former", 2.0, 1.5)])
+    table = StateFile(tmp_path)
+    table.book([Reservation(1, "r", "former", 2.0), Reservation(1, "r", "former", 2.0, 1.5)])
     table.close()
     tokens = {name: TokenSettings(token_file=tmp_path, admin=name == "boss") for name in ("ann", "boss")}
     service = RunService(tmp_path, Settings(tokens=tokens, embedded=False), {"ann": b"1", "boss": b"2"})

@@ -15,8 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from explaineval.errors import InputError
-from explaineval.service.api.guards import _bounded
-from explaineval.service.app import is_loopback, listen
+from explaineval.service.app import _bounded, is_loopback, listen
 from explaineval.service.settings import Settings, read_settings, read_tokens
 from servers.commands import run as run_command
 from servers.service import ENVIRONMENT, RUN, SETTINGS, TOKENS, Reply, Service
@@ -278,7 +277,7 @@ def test_a_byte_order_mark_is_taken(service: Service) -> None:
 
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for one part of a body ends; a stream of events, whose body has come, does not."""
-    monkeypatch.setattr("explaineval.service.api.guards.BLOCK_SECONDS", 0.01)
+    monkeypatch.setattr("explaineval.service.app.BLOCK_SECONDS", 0.01)
 
     async def receive_from(messages: list[Message]) -> list[Message]:
         async def receive() -> Message:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 
+from explaineval.service.processes.states import Status
 from explaineval.service.processes.workers import Paused, Workers
 from servers.service import Service
 
@@ -313,7 +314,7 @@ def test_on_a_full_disk_runs_can_be_stopped_and_deleted(server: BillingServer, t
 
 def test_a_pause_ends_although_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that waits for its rate goes on after so many seconds, whatever the time of day says meanwhile."""
-    paused = Paused.of("rate", None, time.time() + 60.0)
+    paused = Paused.of(Status("waiting", None, "rate", resume_at=time.time() + 60.0))
     workers = cast("Any", SimpleNamespace(disk=SimpleNamespace(faults={})))
     before = time.monotonic()
     monkeypatch.setattr(time, "time", lambda: 0.0)

@@ -39,7 +39,7 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
     """
     with _needed_packages():
         from explaineval.service.app import is_loopback, listen, serve
-        from explaineval.service.runs import prepare_directory
+        from explaineval.service.directory import prepare_directory
         from explaineval.service.settings import Settings, read_settings, read_tokens
     settings = read_settings(config)
     digests = read_tokens(settings)
@@ -75,7 +75,7 @@ def backup_command(data: Path | None, out: Path) -> int:
     ask and pay for the rest.
     """
     with _needed_packages():
-        from explaineval.service.backup import back_up
+        from explaineval.service.directory import back_up
     source = data or DATA
     with _private_files():
         found = back_up(source, out)

@@ -53,7 +53,7 @@ class StopRequest:
 
 
 @dataclass
-class Progress:
+class RequestTally:
     """What a pool has done so far, in requests."""
 
     requests: int = 0
@@ -102,7 +102,7 @@ class Pool:
     ) -> None:
         """`stored` gives the answers that need no waiting; the client is asked for the others."""
         self.client, self.width, self.stopping, self.stored = client, width, stopping, stored
-        self.progress = Progress()
+        self.progress = RequestTally()
         self._workers = self._waiting = 0
         self._stopped = False
         self._waiters: dict[str, list[Callable[[], bool]]] = {}

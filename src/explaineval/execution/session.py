@@ -32,7 +32,7 @@ from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError
-from explaineval.execution.pool import Pool, Progress, StopRequest, run_until_done
+from explaineval.execution.pool import Pool, RequestTally, StopRequest, run_until_done
 from explaineval.planning.cost import CostEstimate
 from explaineval.planning.prices import Ledger, Prices
 from explaineval.records import Completion, Request, Style
@@ -275,7 +275,7 @@ class ModelSession:
         return self.cached.counts
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> RequestTally:
         """How far its pool is."""
         return self.pool.progress
 

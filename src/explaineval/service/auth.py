@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from explaineval.service.settings import LOCAL, Settings
-from explaineval.service.table import Table
+from explaineval.service.table import StateFile
 
 COOKIE = "explaineval_session"
 CSRF_HEADER = "x-csrf-token"
@@ -47,7 +47,7 @@ class Auth:
     """
 
     def __init__(
-        self, settings: Settings, digests: Mapping[str, bytes], table: Table, clock: Callable[[], float] = time.time
+        self, settings: Settings, digests: Mapping[str, bytes], table: StateFile, clock: Callable[[], float] = time.time
     ) -> None:
         self.settings, self.digests, self.table, self.clock = settings, digests, table, clock
 
@@ -59,11 +59,11 @@ class Auth:
     def user_of_token(self, token: str) -> User | None:
         """Return whose token it is, compared in the same time whatever it is."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        found = None
-        for name, known in self.digests.items():
-            if hmac.compare_digest(known, digest):
-                found = name
-        return None if found is None else User(found, self.settings.tokens[found].admin)
+        owner = None
+        for name, own in self.digests.items():
+            if hmac.compare_digest(own, digest):
+                owner = name
+        return None if owner is None else User(owner, self.settings.tokens[owner].admin)
 
     def login(self, token: str) -> str | None:
         """Begin a session; return the value of its cookie, None for a wrong token. Writes to the table."""
@@ -82,10 +82,10 @@ class Auth:
 
     def user_of_session(self, session: str) -> User | None:
         """Return whose session it is; None where it has expired, or the token was changed since. Reads the table."""
-        found = self.table.session(_digest(session), self.clock())
-        if found is None:
+        owner = self.table.session(_digest(session), self.clock())
+        if owner is None:
             return None
-        name, digest = found
+        name, digest = owner
         if not hmac.compare_digest(self.digests.get(name, b""), digest):
             return None
         return User(name, self.settings.tokens[name].admin, csrf_of(session))

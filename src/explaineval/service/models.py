@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -16,7 +14,8 @@ from explaineval.config.fields import MOST, Science, Transport
 from explaineval.config.setting import ValueType, rebuilt
 from explaineval.config.values import Dollars
 from explaineval.records import Mention
-from explaineval.service.table import FileRow, RunRow, State, WaitsFor
+from explaineval.service.processes.states import State, Status, WaitsFor
+from explaineval.service.table import FileRow, RunRow
 
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.jsonl)?$"
 """What an upload may be called."""
@@ -33,7 +32,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Request(BaseModel):
+class Received(BaseModel):
     """A document that the service is sent; it has no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -52,7 +51,7 @@ class ErrorDocument(Document):
     error: ErrorDetail
 
 
-class UploadReference(Request):
+class UploadReference(Received):
     """An upload, by its name."""
 
     file: FileName
@@ -73,7 +72,7 @@ def _narrowed(annotation: Any, most: float | None) -> Any:
     return Annotated[(base, *metadata, annotated_types.Le(most))]
 
 
-def _served(table: type[BaseModel], name: str, *, base: type[Request] = Request, optional: bool = False) -> Any:
+def _served(table: type[BaseModel], name: str, *, base: type[Received] = Received, optional: bool = False) -> Any:
     """Return a model with the settings of a table that the service offers. `optional` ones have no default there."""
     fields: dict[str, Any] = {}
     for key, field in table.model_fields.items():
@@ -95,13 +94,13 @@ def _served(table: type[BaseModel], name: str, *, base: type[Request] = Request,
 
 if TYPE_CHECKING:
 
-    class _Model(Request):
+    class _Model(Received):
         max_usd: float | None = None
 
-    class _Interventions(Request):
+    class _Interventions(Received):
         pass
 
-    class _Run(Request):
+    class _Run(Received):
         pass
 
 else:
@@ -246,15 +245,6 @@ class Progress(Document):
     models: list[ModelView]
 
 
-@dataclass(frozen=True)
-class Wait:
-    """For what a run waits that has no worker, in words, and how many are before it in the queue, itself included."""
-
-    waits_for: WaitsFor
-    reason: str
-    place: int | None = None
-
-
 class UnbilledAttempt(Document):
     """An attempt that was booked at its worst case: the key of its request, its dollars, and when it was booked."""
 
@@ -302,39 +292,12 @@ class RunView(Document):
     progress: Progress | None
 
     @classmethod
-    def of(
-        cls,
-        row: RunRow,
-        *,
-        state: State | None = None,
-        usd: float | None = None,
-        kept: float | None = None,
-        progress: Mapping[str, Any] | None = None,
-        wait: Wait | None = None,
-    ) -> RunView:
-        """Return the view of a row of the table, with what is newer than it."""
-        if kept is None:
-            kept = row.commitment if row.active else 0.0
-        return cls(
-            id=row.id,
-            state=state or row.state,
-            reason=row.reason if wait is None else wait.reason,
-            token=row.token,
-            created=row.created,
-            started=row.started,
-            ended=row.ended,
-            settings=row.settings,
-            plan=Plan.model_validate(row.plan),
-            usd=row.usd if usd is None else usd,
-            kept_usd=kept,
-            unbilled=None if row.unbilled is None else Unbilled.model_validate(row.unbilled),
-            waits_for=(row.waits_for if row.active else None) if wait is None else wait.waits_for,
-            place=None if wait is None else wait.place,
-            max_usd=row.max_usd,
-            restarts=row.restarts,
-            exit_code=row.exit_code,
-            progress=None if not (progress or row.progress) else Progress.model_validate(progress or row.progress),
-        )
+    def of(cls, row: RunRow, state: Status | None = None, **newer: Any) -> RunView:
+        """Return the view of a row of the table, with its state now, and what else is newer than the row."""
+        values = vars(row) | {"kept_usd": row.commitment if row.active else 0.0, "place": None}
+        if state is not None:
+            values |= {"reason": state.reason, "waits_for": state.waits_for, "place": state.position}
+        return cls.model_validate(values | newer)
 
 
 class RunSummary(Document):
@@ -371,7 +334,7 @@ class Submitted(Document):
     plan: Plan
 
 
-class Continuation(Request):
+class Continuation(Received):
     """With which limit a run goes on; none keeps the one it has."""
 
     max_usd: Dollars | None = None
@@ -399,7 +362,7 @@ class FileList(Document):
     files: list[FileView]
 
 
-class ComparisonRequest(Request):
+class ComparisonRequest(Received):
     """Which runs are compared, and how, as the options of `explaineval compare`."""
 
     runs: Annotated[list[Annotated[str, Field(pattern=RUN_ID)]], Field(min_length=1, max_length=20)]
@@ -457,7 +420,7 @@ class CacheView(Document):
     usd: float | None
 
 
-class Login(Request):
+class Login(Received):
     """A token, given once for a session of a browser."""
 
     token: Annotated[str, Field(max_length=512)]

@@ -7,25 +7,21 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from explaineval.cache import open_store
+from explaineval.client.simulated import known_names
 from explaineval.client.spending import SLACK
 from explaineval.config import RUN_KINDS, EndpointConfig
+from explaineval.datasets.readers import BUNDLED
 from explaineval.datasets.taggers import find_tagger
 from explaineval.errors import InputError
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
 from explaineval.service.auth import Auth, User
-from explaineval.service.disk import Disk
-from explaineval.service.events import Events, Message
-from explaineval.service.gate.ledger import Ledger, end
-from explaineval.service.gate.outages import Outages
-from explaineval.service.gate.places import Shares, most_connections
-from explaineval.service.gate.turns import Turns
+from explaineval.service.directory import CACHE, EXPORTS, LOGS, RUNS, UPLOADS, Disk, Uploads, prepare_directory
 from explaineval.service.models import (
     ComparisonRequest,
     EndpointList,
@@ -37,19 +33,17 @@ from explaineval.service.models import (
     RunView,
     UserView,
 )
-from explaineval.service.monitoring import Monitor, TokenNumbers
+from explaineval.service.monitoring import Events, Monitor, RunEvent, TokenNumbers
 from explaineval.service.processes.background import Background, BusyError
-from explaineval.service.processes.ends import End
-from explaineval.service.processes.slots import FairSlots
-from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
+from explaineval.service.processes.budgets import Budgets, end
+from explaineval.service.processes.sharing import FairSlots, Outages, Shares, Turns, most_connections
+from explaineval.service.processes.states import ACTIVE, STATES, Status
+from explaineval.service.processes.workers import Workers
 from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
-from explaineval.service.table import ACTIVE, STATES, ListedRun, RunRow, State, Table, kept_of
-from explaineval.service.uploads import UPLOADS, Uploads
+from explaineval.service.table import RunRow, StateFile, kept_of, now
 from explaineval.text import counted, dollars_text
 
-CACHE = "cache"
-EXPORTS = "exports"
 REPORT = "report.html"
 FILES = (RUN, METRICS, METRICS_CSV, TRIALS, EXAMPLES, INTERVENTIONS, SHOTS)
 """Files of a run that are given out as they are."""
@@ -99,9 +93,9 @@ class RunService:
         limits = settings.limits
         self.directory, self.settings = directory.resolve(), settings
         prepare_directory(self.directory)
-        self.table = Table(self.directory)
+        self.table = StateFile(self.directory)
         self.auth = Auth(settings, digests, self.table)
-        self.ledger = Ledger(self.table, {name: token.max_usd for name, token in settings.tokens.items()})
+        self.ledger = Budgets(self.table, {name: token.max_usd for name, token in settings.tokens.items()})
         connections = most_connections(limits.connections)
         followers = Shares(min(limits.followers, connections // 2), limits.followers_per_token, "followers")
         self.events = Events(followers, secrets.token_hex(4))
@@ -118,7 +112,7 @@ class RunService:
         self.uploads = Uploads(self.directory, self.table, self.background, limits)
         self.tagger = find_tagger()
         self.embedded: Embedded | None = None
-        self.endpoints: dict[str, EndpointConfig] = {name: one.plain() for name, one in settings.endpoints.items()}
+        self.endpoints: dict[str, EndpointConfig] = {name: entry.plain() for name, entry in settings.endpoints.items()}
         self.turns = Turns(self.endpoints)
         self.monitor = Monitor(self.turns, self.events)
         self.workers: Workers
@@ -139,20 +133,10 @@ class RunService:
         self.turns = self.monitor.turns = Turns(self.endpoints, outages)
         weights = None if self.embedded is None else self.embedded.weights
         self.workers = Workers(
-            self.directory,
-            self.table,
-            self.ledger,
-            self.turns,
-            self.events,
-            self.settings,
-            self.endpoints,
-            weights,
-            environment_of(self.settings),
-            self.background,
-            self.disk,
-        )
-        self.workers.on_progress, self.workers.on_state = self.monitor.count_progress, self.monitor.count_state
-        self.workers.worst_left = self._worst_left
+            self.directory, self.table, self.ledger, self.turns, self.events, self.settings, self.endpoints, weights,
+            environment_of(self.settings), self.background, self.disk, self._worst_left, self.monitor.count_progress,
+            self.monitor.count_state,
+        )  # fmt: skip
         self.ledger.on_full = lambda _: self.disk.suspect()
         left_open = await asyncio.to_thread(self.ledger.load)
         for row in await asyncio.to_thread(self.workers.recover):
@@ -202,7 +186,7 @@ class RunService:
 
     async def plan(self, user: User, settings: RunSettings) -> Plan:
         """Return what a run would ask and cost; nothing is sent. Raises InputError, BusyError."""
-        return await self._plan(user.token, await self._read(user, settings))
+        return await self._plan_submission(user.token, await self._read(user, settings))
 
     async def submit(self, user: User, settings: RunSettings) -> RunRow:
         """Add a run, which starts when what it may cost fits what is left of the budget; return it.
@@ -212,7 +196,7 @@ class RunService:
         ConflictError where there are too many runs.
         """
         submission = await self._read(user, settings)
-        plan = await self._plan(user.token, submission)
+        plan = await self._plan_submission(user.token, submission)
         worst, most = worst_of(plan, [model.max_usd for model in settings.models]), submission.client.max_usd
         async with self._submitting:
             await self._check_numbers(user.token)
@@ -244,24 +228,21 @@ class RunService:
         token = None if user.admin else user.token
         rows = await asyncio.to_thread(self.table.listed_runs, token, before, limit + 1)
         total = await asyncio.to_thread(self.table.count_runs, token)
-        shown = rows[:limit]
-        following = shown[-1].number if len(rows) > limit else None
-        return RunList(runs=[self._summary(row) for row in shown], total=total, next=following)
+        following = rows[limit - 1]["number"] if len(rows) > limit else None
+        return RunList(runs=[self._summary(row) for row in rows[:limit]], total=total, next=following)
 
     async def stop(self, user: User, run: str) -> RunRow:
         """Ask a run to stop; answers under way are waited for. Raises NotFoundError, ConflictError if it has ended."""
         row = await self.get(user, run)
         async with self._submitting:
             if await self.workers.stop(run):  # it may have ended meanwhile
-                going: tuple[State, ...] = ("queued", "running", "waiting")
-                await asyncio.to_thread(self.table.update_run, run, only_in=going, state="stopping")
-            elif not await self.workers.set_state(
-                row, End("stopped", "it was stopped; continue asks the rest."), only_in=("waiting",)
-            ) and not await self.workers.set_state(
-                row, End("stopped", "it was stopped before it began."), only_in=("queued",)
-            ):
-                row = await self.get(user, run)
-                raise ConflictError(f"the run has ended already: it is {row.state}.")
+                await asyncio.to_thread(self.table.set_state, run, Status("stopping", row.reason, row.waits_for))
+            else:
+                reason = "it was stopped; continue asks the rest." if row.started else "it was stopped before it began."
+                state = Status("stopped", reason)
+                if not await self.workers.set_state(row, state, only_in=("queued", "waiting")):
+                    row = await self.get(user, run)
+                    raise ConflictError(f"the run has ended already: it is {row.state}.")
         return await self.get(user, run)
 
     async def resume(self, user: User, run: str, max_usd: float | None = None) -> RunRow:
@@ -269,7 +250,7 @@ class RunService:
 
         Raises NotFoundError, ConflictError if it goes on or is finished or too many wait, BudgetError.
         """
-        worst_left = await self._worst_left_if_known(await self.get(user, run))
+        worst_left = await self._worst_left(await self.get(user, run))
         async with self._submitting:
             row = await self.get(user, run)
             waits = run in self.workers.paused
@@ -279,14 +260,14 @@ class RunService:
                 await self._check_waiting(row.token)
             limit = row.max_usd if max_usd is None else max_usd
             worst = row.worst_usd if worst_left is None else row.usd + worst_left
-            left, wanted = self.ledger.left(row.token), kept_of(worst, limit, row.usd)
-            if left is not None and wanted > left * (1 + SLACK):
+            left, cost = self.ledger.left(row.token), kept_of(worst, limit, row.usd)
+            if left is not None and cost > left * (1 + SLACK):
                 raise BudgetError(
-                    f"the run may cost {dollars_text(wanted)} more, and {dollars_text(left)} are left of the "
+                    f"the run may cost {dollars_text(cost)} more, and {dollars_text(left)} are left of the "
                     f"budget of {row.token}."
                 )
             await self.workers.set_state(
-                row, End("queued"), max_usd=limit, worst_usd=worst, restarts=0, exit_code=None, begun=None
+                row, Status("queued"), max_usd=limit, worst_usd=worst, restarts=0, exit_code=None, begun=None
             )
         row = await self.get(user, run)
         self.events.publish(run, RunView.of(row).model_dump(mode="json"))
@@ -305,7 +286,7 @@ class RunService:
             await asyncio.to_thread(self._remove, run)  # first: it makes room where the disk is full
             await asyncio.to_thread(self.table.delete_run, run)
 
-    async def follow(self, user: User, run: str, seen: str | None = None) -> AsyncIterator[Message]:
+    async def follow(self, user: User, run: str, seen: str | None = None) -> AsyncIterator[RunEvent]:
         """Yield how a run is, then every change, until it has ended. The caller counts followers in `events`."""
 
         async def load() -> Mapping[str, Any]:
@@ -324,33 +305,38 @@ class RunService:
             await self.get(user, run)
         directories = [str(self.run_directory(run)) for run in request.runs]
         arguments = request.model_dump(exclude={"runs"})
-        found: dict[str, Any] = await self.background.do(
+        document: dict[str, Any] = await self.background.do(
             "compare", user.token, directories=directories, arguments=arguments
         )
-        return found
+        return document
 
     async def result(self, user: User, run: str, name: str) -> Path:
-        """Return a file of a run that has numbers, or an export that is made now.
+        """Return a file of a run that has numbers; the page on it or an export is made if there is none as new.
 
-        Raises NotFoundError for a name that is neither, ConflictError where there are no numbers yet.
+        Raises NotFoundError for a name that is none of these, ConflictError where there are no numbers yet.
         """
-        if name == REPORT:
-            return await self.report(user, run)
-        directory = await self._scored(user, run)
+        row = await self.get(user, run)
+        directory = self.run_directory(run)
+        if row.active or not await asyncio.to_thread((directory / METRICS).exists):
+            raise ConflictError(f"the run has no numbers yet: it is {row.state}.")
         if name in FILES:
             path = directory / name
             if not await asyncio.to_thread(path.is_file):
                 raise NotFoundError(f"the run has no {name}.")
             return path
-        if name not in exports():
+        job, target = "export", self.directory / EXPORTS / f"{run}-{name}"
+        arguments: dict[str, Any]
+        if name == REPORT:
+            job, arguments = "report", {"directories": [str(directory)]}
+        elif name in exports():
+            format, rows = EXPORTED[name]
+            arguments = {
+                "directory": str(directory), "cache": str(self.directory / CACHE), "format": format, "rows": rows,
+            }  # fmt: skip
+        else:
             raise NotFoundError(f"there is no file {name!r}; there are {', '.join((*FILES, REPORT, *exports()))}.")
-        format, rows = EXPORTED[name]
-        target = self.directory / EXPORTS / f"{run}-{name}"
         if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
-            await self.background.do(
-                "export", user.token, directory=str(directory), cache=str(self.directory / CACHE), format=format,
-                rows=rows, target=str(target),
-            )  # fmt: skip
+            await self.background.do(job, user.token, **arguments, target=str(target))
         return target
 
     async def check_ready(self) -> None:
@@ -361,52 +347,42 @@ class RunService:
         if self.disk.sentence is not None:
             raise NotReadyError(self.disk.sentence)
 
-    async def report(self, user: User, run: str) -> Path:
-        """Return the page on a run, made anew where its numbers changed since. Raises NotFoundError, ConflictError."""
-        directory = await self._scored(user, run)
-        target = self.directory / EXPORTS / f"{run}.html"
-        if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
-            await self.background.do("report", user.token, directories=[str(directory)], target=str(target))
-        return target
-
     async def cache_stats(self) -> dict[str, Any]:
         """Return what the cache holds."""
         prices = {name: entry.price for name, entry in self.endpoints.items()}
-        found: dict[str, Any] = await self.background.do(
+        stats: dict[str, Any] = await self.background.do(
             "cache_stats", cache=str(self.directory / CACHE), prices=prices
         )
-        return found
+        return stats
 
     async def endpoint_list(self) -> EndpointList:
         """Return the endpoints with what probes found, and the names of models and tasks that can be asked."""
-        from explaineval.client.simulated import known_names
-        from explaineval.datasets.readers import BUNDLED
-
-        entries: list[tuple[str, str, list[str], EndpointConfig]] = [
-            (name, name, list(one.models or USUAL_ROUTES), self.endpoints[name])
-            for name, one in self.settings.endpoints.items()
-        ]
-        if self.embedded is not None:
-            name = self.embedded.endpoint
-            entries.append((EMBEDDED, name, [self.embedded.model], self.endpoints[name]))
-        wanted = [(name, model) for _, name, models, _ in entries for model in models]
-        found = await self.background.do("probes", cache=str(self.directory / CACHE), models=wanted)
-        views = [
-            EndpointView(
-                name=shown,
+        served = {
+            name: EndpointView(
+                name=title,
                 models=models,
-                price=entry.price,
+                price=self.endpoints[name].price,
                 max_connections=self.turns.endpoints[name].connections,
-                rpm=entry.rpm,
-                tpm=entry.tpm,
-                probes=[probe for probe in found if probe["endpoint"] == name],
+                rpm=self.endpoints[name].rpm,
+                tpm=self.endpoints[name].tpm,
+                probes=[],
             )
-            for shown, name, models, entry in entries
-        ]
-        simulated = list(known_names()) if self.settings.simulated else []
-        kinds = list(RUN_KINDS) if self.tagger is not None else []
-        tasks = [*BUNDLED, *self.settings.tasks]
-        return EndpointList(endpoints=views, simulated=simulated, tasks=tasks, kinds=kinds)
+            for name, title, models in self._served()
+        }
+        pairs = [(name, model) for name, view in served.items() for model in view.models]
+        for probe in await self.background.do("probes", cache=str(self.directory / CACHE), models=pairs):
+            served[probe["endpoint"]].probes.append(probe)
+        return EndpointList(
+            endpoints=list(served.values()), simulated=list(known_names()) if self.settings.simulated else [],
+            tasks=[*BUNDLED, *self.settings.tasks], kinds=list(RUN_KINDS) if self.tagger is not None else [],
+        )  # fmt: skip
+
+    def _served(self) -> Iterator[tuple[str, str, list[str]]]:
+        """Yield each endpoint: the name that requests have, the one that users see, and its models."""
+        for name, entry in self.settings.endpoints.items():
+            yield name, name, list(entry.models or USUAL_ROUTES)
+        if self.embedded is not None:
+            yield self.embedded.endpoint, EMBEDDED, [self.embedded.model]
 
     def tokens_for(self, user: User) -> list[str]:
         """Return the tokens whose sums a user may see: their own, for an admin all, former ones included."""
@@ -417,32 +393,21 @@ class RunService:
         """Return the numbers of the service for Prometheus, and of the tokens whose sums a user may see."""
         states = await asyncio.to_thread(self.table.states)
         self.monitor.runs = {state: sum(counts[state] for counts in states.values()) for state in STATES}
-        none = dict.fromkeys(STATES, 0)
+        none, money = dict.fromkeys(STATES, 0), self.ledger
         self.monitor.tokens = {
-            name: TokenNumbers(
-                self.ledger.spent(name), self.ledger.reserved(name), self.ledger.left(name), states.get(name, none)
-            )
+            name: TokenNumbers(money.spent(name), money.reserved(name), money.left(name), states.get(name, none))
             for name in self.tokens_for(user)
         }
         return self.monitor.text()
 
     def user_view(self, user: User) -> UserView:
         """Return who a user is, and what is left of the budget."""
-        spent, reserved = self.ledger.spent(user.token), self.ledger.reserved(user.token)
-        limit = self.ledger.budgets.get(user.token)
-        left = self.ledger.left(user.token)
+        token = user.token
         return UserView(
-            token=user.token, admin=user.admin, max_usd=limit, spent=spent, reserved=reserved,
-            kept=self.workers.kept_of_token(user.token), left=left, csrf=user.csrf,
+            token=token, admin=user.admin, csrf=user.csrf, max_usd=self.ledger.budgets.get(token),
+            spent=self.ledger.spent(token), reserved=self.ledger.reserved(token), left=self.ledger.left(token),
+            kept=self.workers.kept_of_token(token),
         )  # fmt: skip
-
-    async def _scored(self, user: User, run: str) -> Path:
-        """Return the directory of a run that has numbers. Raises ConflictError where it has none yet."""
-        row = await self.get(user, run)
-        directory = self.run_directory(run)
-        if row.active or not await asyncio.to_thread((directory / METRICS).exists):
-            raise ConflictError(f"the run has no numbers yet: it is {row.state}.")
-        return directory
 
     async def _read(self, user: User, settings: RunSettings) -> Submission:
         return await asyncio.to_thread(
@@ -457,23 +422,13 @@ class RunService:
         return self.uploads.path(row)
 
     async def _worst_left(self, row: RunRow) -> float | None:
-        """Return the most that what is not in the cache of a run can cost; None where that is not known.
-
-        Raises InputError, BusyError.
-        """
-        job = self.workers.job(row)
-        client = {**job["client"], "max_usd": None}
-        most = self.settings.limits.requests_per_run
-        document = await self.background.do("plan", row.token, science=job["science"], client=client, most=most)
-        limits = [model.get("max_usd") for model in row.settings["models"]]
-        return worst_of(Plan.model_validate(document), limits)
-
-    async def _worst_left_if_known(self, row: RunRow) -> float | None:
-        """Return what `_worst_left` does; None also where it cannot be found out, as where an endpoint is gone."""
+        """Return the most that what is not in the cache of a run can cost; None where that cannot be found out."""
         try:
-            return await self._worst_left(row)
-        except (InputError, BusyError, LookupError, RuntimeError):
+            job = self.workers.job(row)  # an endpoint may be gone
+            plan = await self._plan(row.token, job["science"], {**job["client"], "max_usd": None})
+        except (InputError, BusyError, LookupError, OSError, RuntimeError):
             return None
+        return worst_of(plan, [model.get("max_usd") for model in row.settings["models"]])
 
     def _wake(self) -> None:
         self.workers.wake()
@@ -487,17 +442,14 @@ class RunService:
 
         asyncio.get_running_loop().run_in_executor(None, write)
 
-    async def _plan(self, token: str, submission: Submission) -> Plan:
+    async def _plan_submission(self, token: str, submission: Submission) -> Plan:
         entries = {name: self.endpoints[name] for name in submission.job["endpoints"] if name in self.endpoints}
-        update = {"endpoints": entries, "cache": self.directory / CACHE}
-        document = await self.background.do(
-            "plan",
-            token,
-            science=submission.job["science"],
-            client=submission.client.model_copy(update=update).model_dump(mode="json"),
-            most=self.settings.limits.requests_per_run,
-        )
-        return Plan.model_validate(document)
+        client = submission.client.model_copy(update={"endpoints": entries, "cache": self.directory / CACHE})
+        return await self._plan(token, submission.job["science"], client.model_dump(mode="json"))
+
+    async def _plan(self, token: str, science: Mapping[str, Any], client: Mapping[str, Any]) -> Plan:
+        most = self.settings.limits.requests_per_run
+        return Plan.model_validate(await self.background.do("plan", token, science=science, client=client, most=most))
 
     async def _check_numbers(self, token: str) -> None:
         limits = self.settings.limits
@@ -520,24 +472,24 @@ class RunService:
         if left is None:
             return
         if worst is None:
-            model = next(one.model for one in plan.models if one.usd.worst is None)
+            model = next(part.model for part in plan.models if part.usd.worst is None)
             raise InputError(
                 f"the price of {model} is not known, and {token} has a budget: ask the operator for `price` at its "
                 "endpoint."
             )
-        wanted = kept_of(worst, most, 0.0)
-        if wanted > left * (1 + SLACK):
+        cost = kept_of(worst, most, 0.0)
+        if cost > left * (1 + SLACK):
             raise BudgetError(
-                f"the run may cost {dollars_text(wanted)}, and {dollars_text(left)} are left of the budget of "
+                f"the run may cost {dollars_text(cost)}, and {dollars_text(left)} are left of the budget of "
                 f"{token}: ask for less, or "
                 "set a lower limit (max_usd), at which it stops."
             )
 
-    def _summary(self, row: ListedRun) -> RunSummary:
-        summary = RunSummary.model_validate({name: value for name, value in vars(row).items() if name != "number"})
-        running, wait = self.workers.running.get(row.id), self.workers.queued.get(row.id)
+    def _summary(self, row: dict[str, Any]) -> RunSummary:
+        summary = RunSummary.model_validate(row)
+        running, waits = self.workers.running.get(summary.id), self.workers.queued.get(summary.id)
         if running is None:
-            return summary if wait is None else summary.model_copy(update={"reason": wait.reason})
+            return summary if waits is None else summary.model_copy(update={"reason": waits.reason})
         view = running.view
         done = 0 if view.progress is None else sum(model.done for model in view.progress.models)
         return summary.model_copy(update={"state": view.state, "reason": view.reason, "done": done, "usd": view.usd})
@@ -576,24 +528,16 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 def find_embedded() -> Embedded | None:
-    """Return the model on this machine, None where it is not installed. Reads all of its weights."""
-    from explaineval.client.endpoints.llamacpp import EMBEDDED_MODEL, weights_name
+    """Return the model on this machine, None where it or what serves it is not installed. Reads all of its weights."""
+    from explaineval.client.endpoints.llamacpp import EMBEDDED_MODEL, find_weights, weights_name
 
-    weights = find_weights_if_installed()
-    return None if weights is None else Embedded(EMBEDDED_MODEL, weights_name(weights), weights)
-
-
-def prepare_directory(directory: Path) -> None:
-    """Make what a data directory holds, the cache of answers among it. Raises InputError where it cannot be used."""
-    for name in (RUNS, CACHE, UPLOADS, LOGS, EXPORTS):
-        try:
-            (directory / name).mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            reason = exc.strerror or exc
-            raise InputError(f"the data directory cannot be written: {directory / name}: {reason}.") from None
-    for draft in (directory / UPLOADS).glob("draft-*"):  # of a process that was killed
-        shutil.rmtree(draft, ignore_errors=True)
-    open_store(directory / CACHE).close()  # or a plan could meet one that is just being made
+    if find_spec("xllamacpp") is None:
+        return None
+    try:
+        weights = find_weights(None)
+    except InputError:
+        return None
+    return Embedded(EMBEDDED_MODEL, weights_name(weights), weights)
 
 
 def _is_newer(path: Path, than: Path) -> bool:

@@ -78,7 +78,7 @@ class TokenSettings(Record):
         return self
 
 
-class Limits(Record):
+class Capacity(Record):
     """How much the service takes on. Sizes are in bytes, times in seconds."""
 
     workers: Share = 4
@@ -138,7 +138,7 @@ class Settings(Record):
     endpoints: dict[str, ServedEndpoint] = Field(default_factory=dict)
     tasks: dict[str, ServedTask] = Field(default_factory=dict)
     tokens: dict[str, TokenSettings] = Field(default_factory=dict)
-    limits: Limits = Limits()
+    limits: Capacity = Capacity()
     hosts: tuple[str, ...] = ()
     """Names under which the service may be reached, beside those of this machine's loopback."""
     simulated: bool = True
@@ -277,7 +277,7 @@ def read_tokens(settings: Settings, environment: Mapping[str, str] | None = None
             )
         SECRETS.add(text)
         digest = hashlib.sha256(text.encode()).digest()
-        twin = next((other for other, known in digests.items() if known == digest), None)
+        twin = next((other for other, earlier in digests.items() if earlier == digest), None)
         if twin is not None:
             raise InputError(f"the tokens {twin} and {name} are the same: give each user a token of their own.")
         digests[name] = digest

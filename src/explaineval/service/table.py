@@ -12,19 +12,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
 from explaineval.errors import InputError
-
-State = Literal["queued", "running", "waiting", "stopping", "stopped", "finished", "failed", "interrupted"]
-STATES: tuple[State, ...] = get_args(State)
-ACTIVE: tuple[State, ...] = ("queued", "running", "waiting", "stopping")
-"""States of runs that wait or go on."""
-WaitsFor = Literal["worker", "budget", "endpoint", "rate", "disk", "process"]
-"""What a run may wait for: a free worker, room in its token's budget, an endpoint that does not answer, the time at
-which its rate allows the next request, room on the disk, or the end of a process that an earlier server left."""
+from explaineval.service.processes.states import ACTIVE, STATES, State, Status, WaitsFor, before
 
 FILE = "service.sqlite"
 VERSION = 2
@@ -124,7 +118,7 @@ class FileRow:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Reservation:
     """One line for the ledger: a reservation that begins, or one that ends with what the attempt cost."""
 
     id: int
@@ -139,34 +133,19 @@ class Entry:
     """The time at which the attempt was booked at its worst case since nobody knows its bill; None for others."""
 
 
-@dataclass(frozen=True)
-class ListedRun:
-    """What a list shows of one run; `requests` are the distinct ones of its plan, `done` those that have an outcome."""
-
-    id: str
-    number: int
-    state: State
-    reason: str | None
-    token: str
-    created: str
-    started: str | None
-    ended: str | None
-    tasks: list[str]
-    models: list[str]
-    requests: int
-    done: int
-    usd: float
-    max_usd: float | None
-
-
 _JSON = ("settings", "job", "plan", "progress", "unbilled")
 _COLUMNS = tuple(RunRow.__dataclass_fields__)
-_LISTED = """SELECT id, number, state, reason, token, created, started, ended,
-    json_extract(settings, '$.tasks'),
-    (SELECT json_group_array(json_extract(value, '$.model')) FROM json_each(settings, '$.models')),
-    json_extract(plan, '$.total.distinct'),
-    (SELECT COALESCE(SUM(json_extract(value, '$.done')), 0) FROM json_each(progress, '$.models')),
-    usd, max_usd FROM runs"""
+_LISTED = """SELECT number, id, state, reason, token, created, started, ended, usd, max_usd,
+    json_extract(settings, '$.tasks') AS tasks,
+    (SELECT json_group_array(json_extract(value, '$.model')) FROM json_each(settings, '$.models')) AS models,
+    json_extract(plan, '$.total.distinct') AS requests,
+    (SELECT COALESCE(SUM(json_extract(value, '$.done')), 0) FROM json_each(progress, '$.models')) AS done
+    FROM runs"""
+
+
+def now() -> str:
+    """Return the time in UTC, as everywhere in the table."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def kept_of(worst: float | None, limit: float | None, spent: float) -> float:
@@ -183,7 +162,7 @@ def _writes(method: Method) -> Method:
     """Let a method that writes use the reserve where the disk is full."""
 
     @wraps(method)
-    def write(table: Table, *args: Any, **kwargs: Any) -> Any:
+    def write(table: StateFile, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(table, *args, **kwargs)
         except sqlite3.OperationalError as exc:
@@ -194,7 +173,7 @@ def _writes(method: Method) -> Method:
     return cast(Method, write)
 
 
-class Table:
+class StateFile:
     """The SQLite file in a data directory.
 
     It keeps RESERVE bytes of itself free. Where the disk is full, they are used, so that runs can still be stopped,
@@ -208,15 +187,15 @@ class Table:
         try:
             self._writer, self._reader = self._connect(), self._connect()
             with self._lock:
-                found = self._writer.execute("PRAGMA user_version").fetchone()[0]
-                if found > VERSION:
+                version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+                if version > VERSION:
                     raise InputError(
-                        f"{self.path} is of a later version of explaineval ({found}, not {VERSION}): start that one."
+                        f"{self.path} is of a later version of explaineval ({version}, not {VERSION}): start that one."
                     )
-                if found == 1:
+                if version == 1:
                     self._add_columns()
                 self._writer.executescript(SCHEMA)
-                if found == 0:
+                if version == 0:
                     self._writer.execute(f"PRAGMA user_version = {VERSION}")
         except sqlite3.Error as exc:
             raise InputError(f"{self.path} cannot be used: {exc}.") from None
@@ -312,6 +291,12 @@ class Table:
             query = f"UPDATE runs SET {sets} WHERE id = ? AND state IN ({marks})"  # noqa: S608 - names of columns
             return writer.execute(query, (*values, run, *only_in)).rowcount > 0
 
+    def set_state(self, run: str, state: Status, *, only_in: Sequence[State] | None = None, **changes: Any) -> bool:
+        """Change the state of a run, and other columns, where it is in one that leads there; return whether it was."""
+        changes |= {"state": state.state, "reason": state.reason, "waits_for": state.waits_for}
+        changes |= {"resume_at": state.resume_at, "ended": None if state.state in ACTIVE else now()}
+        return self.update_run(run, only_in=before(state.state) if only_in is None else only_in, **changes)
+
     @_writes
     def delete_run(self, run: str) -> None:
         """Delete a run; what it spent stays booked on its token."""
@@ -320,40 +305,28 @@ class Table:
 
     def run(self, run: str) -> RunRow | None:
         """Return a run, None where there is none of this id."""
-        found = self._rows(f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE id = ?", (run,))  # noqa: S608
-        return _run_row(found[0]) if found else None
+        rows = self._rows(f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE id = ?", (run,))  # noqa: S608
+        return _run_row(rows[0]) if rows else None
 
-    def runs(
-        self,
-        *,
-        token: str | None = None,
-        states: Sequence[State] = STATES,
-        before: int | None = None,
-        limit: int = -1,
-    ) -> list[RunRow]:
-        """Return runs, the newest first: of one token or of all, below a number, so many at the most."""
+    def runs(self, states: Sequence[State]) -> list[RunRow]:
+        """Return the runs in these states, the newest first."""
         marks = ", ".join("?" * len(states))
-        query = f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE state IN ({marks})"  # noqa: S608
-        values: list[Any] = list(states)
-        if token is not None:
-            query, values = f"{query} AND token = ?", [*values, token]
-        if before is not None:
-            query, values = f"{query} AND number < ?", [*values, before]
-        rows = self._rows(f"{query} ORDER BY number DESC LIMIT ?", (*values, limit))
-        return [_run_row(row) for row in rows]
+        query = f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE state IN ({marks}) ORDER BY number DESC"  # noqa: S608
+        return [_run_row(row) for row in self._rows(query, states)]
 
-    def listed_runs(self, token: str | None, before: int | None, limit: int) -> list[ListedRun]:
-        """Return what a list shows, the newest first: of one token or of all, below a number, so many at the most.
+    def listed_runs(self, token: str | None, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Return what a list shows, the newest first: of one token or of all, below a number, `limit` at most.
 
         SQLite reads what was submitted, so that long settings take no memory here.
         """
         query = f"{_LISTED} WHERE (:token IS NULL OR token = :token) AND (:before IS NULL OR number < :before)"
         with self._read_lock:
-            rows = self._reader.execute(
+            cursor = self._reader.execute(
                 f"{query} ORDER BY number DESC LIMIT :limit", {"token": token, "before": before, "limit": limit}
-            ).fetchall()
-        found = (dict(zip(ListedRun.__dataclass_fields__, row, strict=True)) for row in rows)
-        return [ListedRun(**row | {name: json.loads(row[name]) for name in ("tasks", "models")}) for row in found]
+            )
+            names = [column[0] for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        return [row | {name: json.loads(row[name]) for name in ("tasks", "models")} for row in rows]
 
     def count_runs(self, token: str | None = None, states: Sequence[State] = STATES) -> int:
         """Return how many runs there are in these states, of one token or of all."""
@@ -365,10 +338,10 @@ class Table:
 
     def states(self) -> dict[str, dict[State, int]]:
         """Return by token how many runs there are in each state; a token without runs is not named."""
-        found: dict[str, dict[State, int]] = {}
+        states: dict[str, dict[State, int]] = {}
         for token, state, count in self._rows("SELECT token, state, COUNT(*) FROM runs GROUP BY token, state"):
-            found.setdefault(str(token), dict.fromkeys(STATES, 0))[state] = count
-        return found
+            states.setdefault(str(token), dict.fromkeys(STATES, 0))[state] = count
+        return states
 
     def uses_file(self, sha256: str) -> bool:
         """Return whether an upload is still there, or a run asks about its content."""
@@ -376,7 +349,7 @@ class Table:
         return bool(self._rows(query, (sha256, f"%{sha256}%"))[0][0])
 
     @_writes
-    def book(self, entries: Iterable[Entry]) -> None:
+    def book(self, entries: Iterable[Reservation]) -> None:
         """Write reservations that begin and that end, all at once; they are on the disk when this returns."""
         with self._transaction() as writer:
             for entry in entries:
@@ -391,10 +364,10 @@ class Table:
                 if entry.unbilled is not None:
                     _list_unbilled(writer, entry)
 
-    def reservations(self) -> list[Entry]:
+    def reservations(self) -> list[Reservation]:
         """Return the reservations that are open, as a crash leaves them."""
         rows = self._rows("SELECT id, run, token, usd, key FROM reservations ORDER BY id")
-        return [Entry(number, run, token, usd, key=key) for number, run, token, usd, key in rows]
+        return [Reservation(number, run, token, usd, key=key) for number, run, token, usd, key in rows]
 
     def answered(self) -> set[str]:
         """Return the endpoints that have answered a run."""
@@ -410,11 +383,6 @@ class Table:
         """Return the dollars that were spent by each token."""
         return {str(token): float(usd) for token, usd in self._rows("SELECT token, usd FROM spending")}
 
-    def run_spending(self, run: str) -> float:
-        """Return the dollars that a run spent."""
-        found = self._rows("SELECT usd FROM runs WHERE id = ?", (run,))
-        return float(found[0][0]) if found else 0.0
-
     @_writes
     def put_file(self, row: FileRow) -> FileRow | None:
         """Add an upload or replace the one of its name; return the one that was replaced."""
@@ -425,8 +393,8 @@ class Table:
 
     def file(self, token: str, name: str) -> FileRow | None:
         """Return an upload of a token, None where it has none of this name."""
-        found = self._rows("SELECT * FROM files WHERE token = ? AND name = ?", (token, name))
-        return FileRow(*found[0]) if found else None
+        rows = self._rows("SELECT * FROM files WHERE token = ? AND name = ?", (token, name))
+        return FileRow(*rows[0]) if rows else None
 
     def files(self, token: str) -> list[FileRow]:
         """Return the uploads of a token, sorted by name."""
@@ -447,8 +415,8 @@ class Table:
 
     def session(self, digest: bytes, now: float) -> tuple[str, bytes] | None:
         """Return whose session it is and the digest of the token that it began with; None where it has expired."""
-        found = self._rows("SELECT token, token_digest FROM sessions WHERE digest = ? AND expires > ?", (digest, now))
-        return (str(found[0][0]), bytes(found[0][1])) if found else None
+        rows = self._rows("SELECT token, token_digest FROM sessions WHERE digest = ? AND expires > ?", (digest, now))
+        return (str(rows[0][0]), bytes(rows[0][1])) if rows else None
 
     @_writes
     def delete_session(self, digest: bytes) -> None:
@@ -464,17 +432,17 @@ def _spend(writer: sqlite3.Connection, run: str, token: str, usd: float) -> None
     )
 
 
-def _list_unbilled(writer: sqlite3.Connection, entry: Entry) -> None:
+def _list_unbilled(writer: sqlite3.Connection, entry: Reservation) -> None:
     """List an attempt whose bill nobody knows with its run."""
-    found = writer.execute("SELECT unbilled FROM runs WHERE id = ?", (entry.run,)).fetchone()
-    if found is None:
+    row = writer.execute("SELECT unbilled FROM runs WHERE id = ?", (entry.run,)).fetchone()
+    if row is None:
         return
-    known: dict[str, Any] = {"attempts": 0, "usd": 0.0, "listed": []} if found[0] is None else json.loads(found[0])
-    known["attempts"] += 1
-    known["usd"] += entry.usd
-    if len(known["listed"]) < MOST_LISTED:
-        known["listed"].append({"key": entry.key, "usd": entry.usd, "time": entry.unbilled})
-    writer.execute("UPDATE runs SET unbilled = ? WHERE id = ?", (json.dumps(known), entry.run))
+    unbilled: dict[str, Any] = {"attempts": 0, "usd": 0.0, "listed": []} if row[0] is None else json.loads(row[0])
+    unbilled["attempts"] += 1
+    unbilled["usd"] += entry.usd
+    if len(unbilled["listed"]) < MOST_LISTED:
+        unbilled["listed"].append({"key": entry.key, "usd": entry.usd, "time": entry.unbilled})
+    writer.execute("UPDATE runs SET unbilled = ? WHERE id = ?", (json.dumps(unbilled), entry.run))
 
 
 def _run_row(row: Sequence[Any]) -> RunRow:

@@ -10,12 +10,12 @@ from typing import Any
 
 from explaineval.errors import InputError, InUseError
 from explaineval.rundir.directory import locked
-from explaineval.service.disk import Disk
-from explaineval.service.gate.ledger import Ledger
-from explaineval.service.logs import event
+from explaineval.service.directory import Disk
+from explaineval.service.monitoring import event
 from explaineval.service.processes.background import Background, BusyError
-from explaineval.service.processes.slots import TooManyJobsError
-from explaineval.service.table import RunRow, Table
+from explaineval.service.processes.budgets import Budgets
+from explaineval.service.processes.sharing import TooManyJobsError
+from explaineval.service.table import RunRow, StateFile
 
 TRIES = 3
 """How often the cache is read that cannot be, while there is room on the disk."""
@@ -38,8 +38,8 @@ class Settlements:
 
     def __init__(
         self,
-        table: Table,
-        ledger: Ledger,
+        table: StateFile,
+        ledger: Budgets,
         background: Background,
         job: Callable[[RunRow], Mapping[str, Any]],
         directory: Callable[[str], Path],

@@ -17,30 +17,25 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from explaineval.client.concurrency import RateLimit
 from explaineval.client.spending import SLACK
 from explaineval.config import ClientConfig, EndpointConfig
-from explaineval.errors import InputError
-from explaineval.service.disk import Disk, is_full
-from explaineval.service.events import Events
-from explaineval.service.gate.connection import LONGEST_LINE, Idle, RunConnection
-from explaineval.service.gate.ledger import Ledger
-from explaineval.service.gate.outages import clock as clock_text
-from explaineval.service.gate.turns import CONNECTIONS, Pace, Turns
-from explaineval.service.logs import event
-from explaineval.service.models import RunView, Wait
-from explaineval.service.processes.background import Background, BusyError, without_paths
-from explaineval.service.processes.ends import End, Process, end_of
-from explaineval.service.processes.schedule import IDLE, Holder, Queue, choose_to_pause
+from explaineval.service.directory import LOGS, RUNS, Disk, in_directory, is_full
+from explaineval.service.models import RunView
+from explaineval.service.monitoring import Events, event
+from explaineval.service.processes.background import Background, without_paths
+from explaineval.service.processes.budgets import Budgets
 from explaineval.service.processes.settlements import Settlements
-from explaineval.service.processes.starter import Started, Starter
+from explaineval.service.processes.sharing import CONNECTIONS, IDLE, Holder, Queue, RateQueue, Turns, choose_to_pause
+from explaineval.service.processes.sharing import clock as clock_text
+from explaineval.service.processes.states import ACTIVE, State, Status, WaitsFor, after_process
+from explaineval.service.processes.wire import LONGEST_LINE, Idle, RunConnection
+from explaineval.service.processes.worker import Started, Starter
 from explaineval.service.settings import Settings
-from explaineval.service.table import ACTIVE, STATES, RunRow, State, Table, WaitsFor, kept_of
-from explaineval.service.uploads import in_directory
+from explaineval.service.table import RunRow, StateFile, kept_of, now
 from explaineval.text import dollars_text
 
 STOP_SECONDS = 130.0
@@ -54,25 +49,22 @@ TICK_SECONDS = 1.0
 MOST_CONNECTIONS = 4096
 LONGEST_PATIENCE = 30 * 86_400.0
 """Seconds for which the process of a run waits for an endpoint, unless it is ended before."""
-LOGS = "logs"
-RUNS = "runs"
-ENDED = Wait("worker", "")
+ENDED = Status("stopped")
 """Says of a run that it does not wait: it has been ended instead of started."""
 
 
 @dataclass(frozen=True)
 class Paused:
-    """For what a run without a process waits: an endpoint (`place`), or until when (of a clock that never jumps)."""
+    """A run without a process that waits for an endpoint, or until a time of a clock that never jumps."""
 
-    waits_for: WaitsFor
-    place: str | None = None
-    until: float = 0.0
+    state: Status
+    until: float
 
     @classmethod
-    def of(cls, waits_for: WaitsFor, place: str | None, resume_at: float | None) -> Paused:
-        """Return the pause of a run that is to go on at a time of day (seconds since 1970)."""
-        left = 0.0 if resume_at is None else resume_at - time.time()
-        return cls(waits_for, place, time.monotonic() + left)
+    def of(cls, state: Status) -> Paused:
+        """Return the pause of a run in this state, which may be to go on at a time of day."""
+        left = 0.0 if state.resume_at is None else state.resume_at - time.time()
+        return cls(state, time.monotonic() + left)
 
 
 @dataclass(eq=False)
@@ -88,17 +80,14 @@ class Running:
     process: Started
     since: float
     stopping: bool = False
-    pause: End | None = None
+    pause: Status | None = None
     full: str | None = None
     ended: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
     view: RunView = field(init=False)
 
-    def process_end(self, *, closing: bool) -> Process:
-        """Return how the process ended."""
-        return Process(self.process.code, self.ended, self.stopping, closing, self.pause)
 
-
+@dataclass(eq=False)
 class Workers:
     """Executes runs that wait, in a fair order. Use `run` as a task.
 
@@ -112,69 +101,68 @@ class Workers:
         endpoints: every endpoint that a run may ask, by name.
         weights: those of the model on this machine, if it may be asked.
         environment: what their processes find in the environment.
-        background: the processes that read the cache.
+        background: the processes that plan, and read the cache.
         disk: whether something can be written.
+        worst_left: plans a run anew, and returns the worst case of what is not in the cache yet.
+        on_progress: called with a run, its token and how far it is.
+        on_state: called with a run whose state has changed.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        table: Table,
-        ledger: Ledger,
-        turns: Turns,
-        events: Events,
-        settings: Settings,
-        endpoints: Mapping[str, EndpointConfig],
-        weights: Path | None,
-        environment: Mapping[str, str],
-        background: Background,
-        disk: Disk,
-    ) -> None:
-        self.directory, self.table, self.ledger, self.turns = directory, table, ledger, turns
-        self.events, self.settings, self.endpoints, self.weights = events, settings, endpoints, weights
-        self.disk = disk
-        self.running: dict[str, Running] = {}
-        self.queued: dict[str, Wait] = {}
-        """Why each run that is queued waits, and which place it has."""
-        self.paused: dict[str, Paused] = {}
-        """The runs in the state `waiting` that have no process."""
-        self.starter = Starter(directory, environment, sends=bool(settings.endpoints))
-        self.closing = False
+    directory: Path
+    table: StateFile
+    ledger: Budgets
+    turns: Turns
+    events: Events
+    settings: Settings
+    endpoints: Mapping[str, EndpointConfig]
+    weights: Path | None
+    environment: Mapping[str, str]
+    background: Background
+    disk: Disk
+    worst_left: Callable[[RunRow], Awaitable[float | None]]
+    on_progress: Callable[[str, str, Mapping[str, Any]], None]
+    on_state: Callable[[RunRow], None]
+    running: dict[str, Running] = field(default_factory=dict)
+    queued: dict[str, Status] = field(default_factory=dict)
+    """Why each run that is queued waits, and which place it has."""
+    paused: dict[str, Paused] = field(default_factory=dict)
+    """The runs in the state `waiting` that have no process."""
+    closing: bool = False
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _rates: dict[str, dict[str, RateQueue]] = field(default_factory=dict)
+    """The rates of runs by their endpoints, which hold over their processes."""
+    _planning: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """Runs that are planned anew, or were, since they did not fit their budget."""
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _begun: str | None = None
+    """The run whose process is being started."""
+    _unwanted: set[str] = field(default_factory=set)
+    """Runs that were asked to stop while their process was being started."""
+    _wanting: str | None = None
+    """The token whose run is the next that waits for a worker."""
+    _disk_pauses: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.starter = Starter(self.directory, self.environment, sends=bool(self.settings.endpoints))
         self.settlements = Settlements(
-            table, ledger, background, self.job, lambda run: directory / RUNS / run, disk, lambda: self.closing
-        )
-        self.on_progress: Callable[[str, str, Mapping[str, Any]], None] = lambda _run, _token, _progress: None
-        self.on_state: Callable[[RunRow], None] = lambda _row: None
-        self.worst_left: Callable[[RunRow], Awaitable[float | None]]
-        """Plans a run anew, and returns the worst case of what is not in the cache yet."""
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._paces: dict[str, dict[str, Pace]] = {}
-        """The rates of runs by their places, which hold over their processes."""
-        self._planning: dict[str, asyncio.Task[None]] = {}
-        """Runs that are planned anew, or were, since they did not fit their budget."""
-        self._wake = asyncio.Event()
-        self._starting = asyncio.Lock()
-        self._begun: str | None = None
-        """The run whose process is being started."""
-        self._unwanted: set[str] = set()
-        """Runs that were asked to stop while their process was being started."""
-        self._wanting: str | None = None
-        """The token whose run is the next that waits for a worker."""
-        self._disk_pauses: dict[str, float] = {}
+            self.table, self.ledger, self.background, self.job, lambda run: self.directory / RUNS / run, self.disk,
+            lambda: self.closing,
+        )  # fmt: skip
 
     def recover(self) -> list[RunRow]:
         """Make what was going on when the server ended wait again; return all runs that wait.
 
         Not quick enough for the event loop.
         """
-        for row in self.table.runs(states=("running", "waiting", "stopping")):
+        for row in self.table.runs(("running", "waiting", "stopping")):
             if row.state == "stopping":
-                self.table.update_run(row.id, state="stopped", reason="it was asked to stop.", ended=now())
+                self.table.set_state(row.id, Status("stopped", "it was asked to stop."))
             elif row.state == "waiting" and row.waits_for == "rate" and row.resume_at is not None:
-                self.paused[row.id] = Paused.of("rate", None, row.resume_at)
+                self.paused[row.id] = Paused.of(Status("waiting", row.reason, "rate", resume_at=row.resume_at))
             else:
-                self.table.update_run(row.id, state="queued", reason=None, waits_for=None)
-        return self.table.runs(states=("queued", "waiting"))
+                self.table.set_state(row.id, Status("queued"))
+        return self.table.runs(("queued", "waiting"))
 
     def wake(self) -> None:
         """Look again for runs that can start."""
@@ -207,6 +195,7 @@ class Workers:
                 self._unwanted.add(run)
             return run == self._begun
         running.stopping = True
+        running.row = replace(running.row, state="stopping")
         running.connection.send({"do": "stop"})
         asyncio.get_running_loop().call_later(STOP_SECONDS + END_SECONDS, running.process.kill)
         self._publish(running)
@@ -228,11 +217,12 @@ class Workers:
         running = self.running.get(row.id)
         if running is not None:
             return running.view
-        wait = self.queued.get(row.id) if row.state == "queued" else None
+        state = self.queued.get(row.id) if row.state == "queued" else None
         paused = self.paused.get(row.id) if row.state == "waiting" else None
-        if paused is not None and paused.place is not None:
-            wait = Wait("endpoint", self.turns.outages.sentence(paused.place) or row.reason or "")
-        return RunView.of(row, wait=wait)
+        if paused is not None and paused.state.endpoint is not None:
+            reason = self.turns.outages.sentence(paused.state.endpoint) or row.reason
+            state = replace(paused.state, reason=reason)
+        return RunView.of(row, state)
 
     def kept(self, running: Running) -> float:
         """Return the dollars that are kept for a run that goes on."""
@@ -250,39 +240,45 @@ class Workers:
             await self._watch(running, loop.time(), clock)
         outages, callers, due = self.turns.outages, self._callers(), False
         for run, paused in list(self.paused.items()):
-            over = paused.place is not None and outages.is_over(paused.place)
+            endpoint = paused.state.endpoint
+            over = endpoint is not None and outages.is_over(endpoint)
             if over or self._is_due(run, paused, callers):
                 row = await asyncio.to_thread(self.table.run, run)
                 if row is None or row.state != "waiting":
                     del self.paused[run]
                 elif over:
-                    await self.set_state(row, End("interrupted", outages.farewell(paused.place or "")))
+                    await self.set_state(row, Status("interrupted", outages.farewell(endpoint or "")))
                 else:
-                    await self.set_state(row, End("queued"))
+                    await self.set_state(row, Status("queued"))
                     due = True
-        waited_for = {paused.place for paused in self.paused.values() if paused.place is not None}
+        waited_for = {paused.state.endpoint for paused in self.paused.values() if paused.state.endpoint is not None}
         outages.forget(waited_for.union(*(running.row.job["endpoints"] for running in self.running.values())))
-        if self._wanting is not None and not any(one.pause or one.stopping for one in self.running.values()):
+        if self._wanting is not None and not any(
+            running.pause or running.stopping for running in self.running.values()
+        ):
             self._make_room(self._wanting, loop.time())
         return due
 
     def _is_due(self, run: str, paused: Paused, callers: Collection[str]) -> bool:
-        if paused.place is not None:
-            return paused.place not in self.turns.outages.now or run in callers
-        return time.monotonic() >= paused.until and not (paused.waits_for == "disk" and self.disk.faults)
+        endpoint = paused.state.endpoint
+        if endpoint is not None:
+            return endpoint not in self.turns.outages.now or run in callers
+        return time.monotonic() >= paused.until and not (paused.state.waits_for == "disk" and self.disk.faults)
 
     def _callers(self) -> set[str]:
         """Return the runs that are to try an endpoint again which no process is about to try, one for each."""
-        found = set()
-        for place, outage in self.turns.outages.now.items():
+        callers = set()
+        for endpoint, outage in self.turns.outages.now.items():
             due = outage.prober is None and asyncio.get_running_loop().time() >= outage.next_try
-            asked = any(place in running.row.job["endpoints"] for running in self.running.values())
+            asked = any(endpoint in running.row.job["endpoints"] for running in self.running.values())
             if not due or asked or outage.called in self.queued:
                 continue
-            outage.called = next((run for run, paused in self.paused.items() if paused.place == place), None)
+            outage.called = next(
+                (run for run, paused in self.paused.items() if paused.state.endpoint == endpoint), None
+            )
             if outage.called is not None:
-                found.add(outage.called)
-        return found
+                callers.add(outage.called)
+        return callers
 
     async def _watch(self, running: Running, moment: float, clock: float) -> None:
         """Show for what a run waits, and let it give its worker away where that takes long."""
@@ -292,17 +288,17 @@ class Workers:
             return
         if row.begun is not None and clock - row.begun > hours * 3600:
             reason = f"it went on for {hours:g} hours, as long as a run may here; continue it, and it goes on."
-            self._pause(running, End("interrupted", reason))
+            self._pause(running, Status("interrupted", reason))
         elif idle is not None and idle.waits_for == "rate" and idle.seconds >= IDLE:
             resume_at = clock + idle.seconds
             reason = f"its rate allows the next request at {clock_text(resume_at)}; until then it has no worker."
-            self._pause(running, End("waiting", reason, "rate", resume_at=resume_at))
+            self._pause(running, Status("waiting", reason, "rate", resume_at=resume_at))
         elif idle is not None and idle.waits_for == "endpoint":
             place, outages = idle.place or "", self.turns.outages
             if outages.is_over(place):
-                self._pause(running, End("interrupted", outages.farewell(place)))
+                self._pause(running, Status("interrupted", outages.farewell(place)))
             elif moment - idle.since >= IDLE and not outages.is_prober(place, row.id):
-                self._pause(running, End("waiting", outages.sentence(place), "endpoint", place))
+                self._pause(running, Status("waiting", outages.sentence(place), "endpoint", place))
         await self._show_wait(running, idle)
 
     async def _show_wait(self, running: Running, idle: Idle | None) -> None:
@@ -317,13 +313,10 @@ class Workers:
             reason, waits_for = self.turns.outages.sentence(idle.place or ""), "endpoint"
         if reason == running.row.reason:
             return
-        state: State = "running" if waits_for is None else "waiting"
-        running.row = replace(running.row, state=state, reason=reason, waits_for=waits_for)
+        state = Status("running" if waits_for is None else "waiting", reason, waits_for)
+        running.row = replace(running.row, state=state.state, reason=reason, waits_for=waits_for)
         self._publish(running)
-        await asyncio.to_thread(
-            self.table.update_run, running.row.id, only_in=("running", "waiting"), state=state, reason=reason,
-            waits_for=waits_for,
-        )  # fmt: skip
+        await asyncio.to_thread(self.table.set_state, running.row.id, state, only_in=("running", "waiting"))
 
     def _make_room(self, token: str, moment: float) -> None:
         """Let a run give its worker to a token whose run waits for one, where that is fair."""
@@ -334,18 +327,18 @@ class Workers:
             holders.append(Holder(running.row.id, running.row.token, moment - running.since, waited))
         chosen = choose_to_pause(token, holders)
         if chosen is not None:
-            self._pause(self.running[chosen.run], End("queued"))
+            self._pause(self.running[chosen.run], Status("queued"))
 
-    def _pause(self, running: Running, end: End) -> None:
+    def _pause(self, running: Running, state: Status) -> None:
         """Ask the process of a run to end, after which this becomes of the run."""
-        running.pause = end
+        running.pause = state
         running.connection.send({"do": "stop"})
 
     async def _start_all(self) -> None:
         await self._find_lost()
-        rows = list(reversed(await asyncio.to_thread(self.table.runs, states=("queued",))))
+        rows = list(reversed(await asyncio.to_thread(self.table.runs, ("queued",))))
         queue = Queue(rows, Counter(running.row.token for running in self.running.values()))
-        waits: dict[str, Wait] = {}
+        waits: dict[str, Status] = {}
         self._wanting = None
         while (row := queue.pop()) is not None:
             if row.id in self._tasks:
@@ -354,7 +347,7 @@ class Workers:
             if wait is ENDED:
                 continue
             if wait is not None:
-                waits[row.id] = replace(wait, place=len(waits) + 1)
+                waits[row.id] = replace(wait, position=len(waits) + 1)
             if wait is None or wait.waits_for == "worker":
                 queue.count(row)
             if wait is not None and wait.waits_for == "worker" and self._wanting is None:
@@ -366,24 +359,26 @@ class Workers:
 
     async def _find_lost(self) -> None:
         """Let runs go on that the table calls running and that have no process, as a full disk leaves them."""
-        for row in await asyncio.to_thread(self.table.runs, states=("running", "stopping")):
+        for row in await asyncio.to_thread(self.table.runs, ("running", "stopping")):
             if row.id not in self._tasks:
-                end = End("stopped", "it was stopped.") if row.state == "stopping" else End("queued")
-                await self.set_state(row, end)
+                state = Status("stopped", "it was stopped.") if row.state == "stopping" else Status("queued")
+                await self.set_state(row, state)
 
-    def _wait_for_worker(self, token: str, queue: Queue) -> Wait | None:
+    def _wait_for_worker(self, token: str, queue: Queue) -> Status | None:
         """Return why a run of a token waits for a worker; None where it need not."""
         limits = self.settings.limits
         most = self.settings.most_of_one(limits.workers, limits.workers_per_token)
         if self.disk.faults:
-            return Wait("disk", f"it waits for room on the disk, and starts by itself: {self.disk.sentence}")
+            return _waiting_for("disk", f"it waits for room on the disk, and starts by itself: {self.disk.sentence}")
         if len(self._tasks) >= limits.workers:
-            return Wait("worker", f"it waits for a free worker: all {limits.workers} are at work.")
+            return _waiting_for("worker", f"it waits for a free worker: all {limits.workers} are at work.")
         if queue.held[token] >= most:
-            return Wait("worker", f"it waits for another run of {token} to end: {most} go on, as many as one may have.")
+            return _waiting_for(
+                "worker", f"it waits for another run of {token} to end: {most} go on, as many as one may have."
+            )
         return None
 
-    async def _start_if_possible(self, row: RunRow) -> Wait | None:
+    async def _start_if_possible(self, row: RunRow) -> Status | None:
         """Start a run that may start, or end it where it never can; return for what it waits, if it does."""
         try:
             wait = await self._wait_for_budget(row)
@@ -395,63 +390,52 @@ class Workers:
         except OSError as exc:
             if is_full(exc):
                 raise
-            await self.set_state(row, End("failed", f"its process cannot be started: {exc.strerror or exc}."))
+            await self.set_state(row, Status("failed", f"its process cannot be started: {exc.strerror or exc}."))
         except Exception as exc:  # a row that this version cannot read must not keep the others from starting
             event("fault", logging.ERROR, run=row.id, error=type(exc).__name__)
             reason = f"it cannot be started: an error in explaineval ({type(exc).__name__})."
-            await self.set_state(row, End("failed", reason))
+            await self.set_state(row, Status("failed", reason))
         else:
             return wait
         finally:
             self._begun = None
         return None
 
-    async def _wait_for_budget(self, row: RunRow) -> Wait | None:
+    async def _wait_for_budget(self, row: RunRow) -> Status | None:
         """Return for what a run waits before it is given a worker; None where it can start, or has been ended."""
         missing = [name for name in row.job["endpoints"] if name not in self.endpoints]
         if missing:
             reason = f"the endpoint {missing[0]} is not among those of this service any more."
-            await self.set_state(row, End("interrupted", reason))
+            await self.set_state(row, Status("interrupted", reason))
             return ENDED
         if row.job["weights"] and self.weights is None:
-            await self.set_state(row, End("interrupted", "the model on this machine cannot be asked any more."))
+            await self.set_state(row, Status("interrupted", "the model on this machine cannot be asked any more."))
             return ENDED
         if self.ledger.has_left_open(row.id):
-            return Wait("process", "a process that an earlier server left lets its paid answers come home.")
-        left, wanted = self.ledger.left(row.token), row.commitment
-        kept = self.kept_of_token(row.token)
-        if left is None or wanted <= 0 or wanted <= (left - kept) * (1 + SLACK) + SLACK:
+            return _waiting_for("process", "a process that an earlier server left lets its paid answers come home.")
+        left, cost, kept = self.ledger.left(row.token), row.commitment, self.kept_of_token(row.token)
+        if left is None or cost <= 0 or cost <= (left - kept) * (1 + SLACK) + SLACK:
             return None
-        others = [running.row.id for running in self.running.values() if running.row.token == row.token]
+        others = sum(running.row.token == row.token for running in self.running.values())
         if others:
-            return Wait(
-                "budget",
-                f"it may cost {dollars_text(wanted)}, and {dollars_text(max(0.0, left - kept))} of the budget "
-                f"of {row.token} are free: "
-                f"{dollars_text(kept)} are kept for {len(others)} of its runs that "
-                f"{'goes' if len(others) == 1 else 'go'} on.",
-            )
+            free = f"{dollars_text(max(0.0, left - kept))} of the budget of {row.token} are free"
+            going = f"{dollars_text(kept)} are kept for {others} of its runs that {'goes' if others == 1 else 'go'} on"
+            return _waiting_for("budget", f"it may cost {dollars_text(cost)}, and {free}: {going}.")
         if row.id not in self._planning:  # what it asks may be in the cache by now
             self._planning[row.id] = asyncio.create_task(self._plan_anew(row))
         if not self._planning[row.id].done():
-            return Wait(
-                "budget",
-                f"it may cost {dollars_text(wanted)}, and {dollars_text(left)} are left: its price is looked at again.",
-            )
+            rest = f"{dollars_text(left)} are left: its price is looked at again."
+            return _waiting_for("budget", f"it may cost {dollars_text(cost)}, and {rest}")
         del self._planning[row.id]
-        reason = (
-            f"it may cost {dollars_text(wanted)} more, and {dollars_text(left)} are left of the budget of "
-            f"{row.token}; continue it when "
-            "there is more."
-        )
-        await self.set_state(row, End("interrupted", reason))
+        rest = f"{dollars_text(left)} are left of the budget of {row.token}; continue it when there is more."
+        await self.set_state(row, Status("interrupted", f"it may cost {dollars_text(cost)} more, and {rest}"))
         return ENDED
 
     async def _plan_anew(self, row: RunRow) -> None:
         """Find out what a run can still cost."""
-        with suppress(InputError, OSError, sqlite3.Error, RuntimeError, BusyError):
-            worst = await self.worst_left(row)
-            if worst is not None:
+        worst = await self.worst_left(row)
+        if worst is not None:
+            with suppress(sqlite3.Error):
                 await asyncio.to_thread(self.table.update_run, row.id, worst_usd=row.usd + worst)
         self.wake()
 
@@ -459,9 +443,8 @@ class Workers:
         """Start the process of a run."""
         started, begun = row.started or now(), row.begun or time.time()
         if not await asyncio.to_thread(
-            self.table.update_run, row.id, only_in=("queued",), state="running", reason=None, started=started,
-            waits_for=None, resume_at=None, begun=begun,
-        ):  # fmt: skip
+            self.table.set_state, row.id, Status("running"), only_in=("queued",), started=started, begun=begun
+        ):
             return  # it was stopped meanwhile
         ours, theirs = socket.socketpair()
         try:
@@ -482,10 +465,10 @@ class Workers:
             return
         self._planning.pop(row.id, None)
         self.ledger.open_run(row.id, fresh.max_usd, fresh.usd)
-        paces = self._paces.setdefault(row.id, _paces_of(fresh))
+        rates = self._rates.setdefault(row.id, _rates_of(fresh))
         connection = RunConnection(
             row.id, row.token, self.ledger, self.turns, reader, writer, lambda message: self._receive(row.id, message),
-            paces,
+            rates,
         )  # fmt: skip
         running = self.running[row.id] = Running(fresh, connection, process, asyncio.get_running_loop().time())
         connection.send({"do": "job", **self.job(fresh)})
@@ -551,12 +534,9 @@ class Workers:
 
     def _publish(self, running: Running) -> None:
         running.view = RunView.of(
-            running.row,
-            state="stopping" if running.stopping else running.row.state,
-            usd=self.ledger.run_spent(running.row.id),
-            kept=self.kept(running),
-            progress=running.progress,
-        )
+            running.row, usd=self.ledger.run_spent(running.row.id), kept_usd=self.kept(running),
+            progress=running.progress or running.row.progress,
+        )  # fmt: skip
         self.events.publish(running.row.id, running.view.model_dump(mode="json"))
 
     async def _follow(self, running: Running) -> None:
@@ -599,8 +579,12 @@ class Workers:
     async def _note_end(self, running: Running) -> None:
         """Write what becomes of a run whose process has ended."""
         row, limits = running.row, self.settings.limits
-        process = running.process_end(closing=self.closing)
-        end = end_of(row, process, limits.restarts, self._limit_reason(row), self.directory)
+        if running.ended is not None:
+            running.ended["errors"] = [without_paths(text, self.directory) for text in running.ended["errors"]]
+        end = after_process(
+            row, running.process.code, running.ended, stopping=running.stopping, closing=self.closing,
+            pause=running.pause, restarts=limits.restarts, limit_reason=self._limit_reason(row),
+        )  # fmt: skip
         if self.closing and end.state in ("queued", "waiting"):
             return
         changes: dict[str, Any] = {"progress": running.progress or row.progress}
@@ -634,18 +618,17 @@ class Workers:
             f"{dollars_text(left)} are left."
         )
 
-    async def set_state(self, row: RunRow, end: End, *, only_in: Sequence[State] = STATES, **changes: Any) -> bool:
-        """Write the state of a run that is in one of these states, and tell its followers; return whether it was."""
-        ended = None if end.state in ACTIVE else now()
-        changes |= {"state": end.state, "reason": end.reason, "ended": ended, "waits_for": end.waits_for}
-        changes["resume_at"] = end.resume_at
-        if not await asyncio.to_thread(self.table.update_run, row.id, only_in=only_in, **changes):
+    async def set_state(
+        self, row: RunRow, state: Status, *, only_in: Sequence[State] | None = None, **changes: Any
+    ) -> bool:
+        """Write the state of a run, and tell its followers; return whether it was in a state that leads there."""
+        if not await asyncio.to_thread(self.table.set_state, row.id, state, only_in=only_in, **changes):
             return False
         self.paused.pop(row.id, None)
-        if end.state == "waiting" and end.waits_for is not None:
-            self.paused[row.id] = Paused.of(end.waits_for, end.place, end.resume_at)
-        elif end.state not in ACTIVE:
-            self._paces.pop(row.id, None)
+        if state.state == "waiting":
+            self.paused[row.id] = Paused.of(state)
+        elif state.state not in ACTIVE:
+            self._rates.pop(row.id, None)
             self._disk_pauses.pop(row.id, None)
         fresh = await asyncio.to_thread(self.table.run, row.id)
         if fresh is not None:
@@ -654,34 +637,19 @@ class Workers:
         return True
 
 
-def _lowered(entry: EndpointConfig, wanted: Mapping[str, float]) -> EndpointConfig:
+def _waiting_for(waits_for: WaitsFor, reason: str) -> Status:
+    return Status("queued", reason, waits_for)
+
+
+def _lowered(entry: EndpointConfig, lowered: Mapping[str, float]) -> EndpointConfig:
     """Return an endpoint's entry with fewer connections where a user wants them, and without rates."""
-    connections = min(wanted.get("max_connections", MOST_CONNECTIONS), entry.max_connections or CONNECTIONS)
+    connections = min(lowered.get("max_connections", MOST_CONNECTIONS), entry.max_connections or CONNECTIONS)
     return entry.model_copy(update={"max_connections": int(connections), "rpm": None, "tpm": None})
 
 
-def _paces_of(row: RunRow) -> dict[str, Pace]:
+def _rates_of(row: RunRow) -> dict[str, RateQueue]:
     """Return the rates that a run keeps to itself."""
-    wanted = row.job["lowered"]
-    if "rpm" not in wanted and "tpm" not in wanted:
+    lowered = row.job["lowered"]
+    if "rpm" not in lowered and "tpm" not in lowered:
         return {}
-    return {name: Pace(RateLimit(wanted.get("rpm"), wanted.get("tpm"))) for name in row.job["endpoints"]}
-
-
-def now() -> str:
-    """The time in UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def find_weights_if_installed() -> Path | None:
-    """The weights of the small model on this machine, None where they, or what serves them, are not installed."""
-    from importlib.util import find_spec
-
-    from explaineval.client.endpoints.llamacpp import find_weights
-
-    if find_spec("xllamacpp") is None:
-        return None
-    try:
-        return find_weights(None)
-    except InputError:
-        return None
+    return {name: RateQueue(RateLimit(lowered.get("rpm"), lowered.get("tpm"))) for name in row.job["endpoints"]}

@@ -15,23 +15,22 @@ import logging
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from explaineval.client.spending import Budget, SpendingLimit
 from explaineval.errors import RequestUnsentError
-from explaineval.service.logs import event
-from explaineval.service.table import Entry, Table
+from explaineval.service.monitoring import event
+from explaineval.service.table import Reservation, StateFile, now
 
 RETRY_SECONDS = 1.0
 """Seconds until what the disk did not take is written again."""
 MOST_TRIES = 5
 """How often what fails for another reason than the disk's, such as a damaged file, is written again."""
 
-Batch = list[tuple[Entry | None, asyncio.Future[None] | None]]
+Batch = list[tuple[Reservation | None, asyncio.Future[None] | None]]
 """What is to be written, each with what is told when it is."""
 
 
-class Ledger:
+class Budgets:
     """Spends the budgets of tokens and the limits of runs. Use `run` as a task while it is in use.
 
     Args:
@@ -39,12 +38,12 @@ class Ledger:
         budgets: dollars that may be spent in all with each token, None for no limit.
     """
 
-    def __init__(self, table: Table, budgets: Mapping[str, float | None]) -> None:
+    def __init__(self, table: StateFile, budgets: Mapping[str, float | None]) -> None:
         self.table = table
         self.budgets = budgets
         self._budgets: dict[str, Budget] = {}
         self._runs: dict[str, SpendingLimit] = {}
-        self._open: dict[int, Entry] = {}
+        self._open: dict[int, Reservation] = {}
         self._ids = itertools.count(1)
         self._left_open: set[int] = set()
         """Reservations that an earlier server left open."""
@@ -126,7 +125,7 @@ class Ledger:
         budget, own = self.budget_of(token), self._runs[run]
         if not await budget.reserve(usd, own):
             return None
-        entry = Entry(next(self._ids), run, token, usd, key=key)
+        entry = Reservation(next(self._ids), run, token, usd, key=key)
         self._open[entry.id] = entry
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._add(entry, written)
@@ -145,7 +144,7 @@ class Ledger:
         """End a reservation with what the attempt cost, listed if it has no bill. One that is not open is ignored."""
         entry = self._open.get(reservation)
         if entry is not None:
-            self._release(entry, cost, None if billed else _now())
+            self._release(entry, cost, None if billed else now())
 
     def settle_run(self, run: str, costs: Mapping[str, float] | None = None) -> float:
         """Book what the process of a run left open when it ended; return the dollars.
@@ -153,21 +152,21 @@ class Ledger:
         `costs` are those of answers that are in the cache, by their keys; what is not among them is booked at its worst
         case, and listed with the run.
         """
-        left, known = [entry for entry in self._open.values() if entry.run == run], dict(costs or {})
-        return sum(self._settle(entry, known.pop(entry.key or "", None)) for entry in left)
+        left, by_key = [entry for entry in self._open.values() if entry.run == run], dict(costs or {})
+        return sum(self._settle(entry, by_key.pop(entry.key or "", None)) for entry in left)
 
-    def _settle(self, entry: Entry, cost: float | None) -> float:
-        self._release(entry, entry.usd if cost is None else cost, _now() if cost is None else None)
+    def _settle(self, entry: Reservation, cost: float | None) -> float:
+        self._release(entry, entry.usd if cost is None else cost, now() if cost is None else None)
         return entry.usd if cost is None else cost
 
-    def _release(self, entry: Entry, cost: float, unbilled: str | None = None) -> None:
+    def _release(self, entry: Reservation, cost: float, unbilled: str | None = None) -> None:
         del self._open[entry.id]
         budget, run = self.budget_of(entry.token), self._runs.get(entry.run, SpendingLimit(None))
         if entry.id in self._left_open:
             self._left_open.discard(entry.id)
             run.reserve(entry.usd)  # the run's own limit was opened anew since
         budget.release(entry.usd, cost, run)
-        self._add(Entry(entry.id, entry.run, entry.token, entry.usd, cost, entry.key, unbilled), None)
+        self._add(Reservation(entry.id, entry.run, entry.token, entry.usd, cost, entry.key, unbilled), None)
 
     async def flush(self) -> None:
         """Wait until everything so far is written."""
@@ -224,13 +223,9 @@ class Ledger:
                     event("cost_not_written", logging.ERROR, run=entry.run, usd=entry.cost, reason=str(exc))
         return left
 
-    def _add(self, entry: Entry | None, written: asyncio.Future[None] | None) -> None:
+    def _add(self, entry: Reservation | None, written: asyncio.Future[None] | None) -> None:
         self._batch.append((entry, written))
         self._wake.set()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 async def end(task: asyncio.Task[None]) -> None:

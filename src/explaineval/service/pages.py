@@ -1,17 +1,44 @@
-"""What pages show, in words and drawings. Pure: values in, text out."""
+"""Make the pages of the service: templates, what they say in words and drawings, and a policy for their content."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime
+from functools import cache
+from importlib.resources import files
 from typing import Any, NamedTuple
 
-from explaineval.records import MetricRow
-from explaineval.scoring.task_means import MEAN
-from explaineval.service.models import ModelView, PhiView, Plan, RunView
-from explaineval.text import agreeing, counted, dollars_text
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from explaineval import text
+from explaineval._version import __version__
+from explaineval.config import SETTINGS
+from explaineval.records import EXPLANATION, SIMULATED_NOTE, MetricRow
+from explaineval.scoring.codes import GRADES
+from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_AT_P, PHI_CCT, TPR, text_of
+from explaineval.scoring.task_means import MEAN, task_text
+from explaineval.service.auth import User
+from explaineval.service.models import ModelView, PhiView, Plan, RunView
+from explaineval.service.submissions import LABELS
+from explaineval.text import agreeing, counted, dollars_text, visible
+
+BASE: ContextVar[str] = ContextVar("base_path", default="")
+"""The path below which the service is asked, while a request is answered: nothing, or `/` and names."""
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+STATIC: Mapping[str, tuple[str, str, str]] = {
+    "tokens.css": ("explaineval.reporting.page", "tokens.css", "text/css"),
+    "site.css": ("explaineval.service", "static/site.css", "text/css"),
+    "run.js": ("explaineval.service", "static/run.js", "text/javascript"),
+    "form.js": ("explaineval.service", "static/form.js", "text/javascript"),
+    "upload.js": ("explaineval.service", "static/upload.js", "text/javascript"),
+}
+"""Files of pages: the package, the path in it, and the type. The colours are those of the report."""
 WIDTH, HEIGHT, MARGIN = 180, 20, 6
 """Of the drawing of an interval, in pixels."""
 
@@ -49,7 +76,7 @@ COMMANDS = (
 OPTION = re.compile(r"(?<!\S)--([a-z][a-z-]*[a-z])\b")
 
 
-class Interval(NamedTuple):
+class IntervalDrawing(NamedTuple):
     """Places of an interval between −1 and 1 in its drawing, in pixels: its ends, its value, and zero."""
 
     low: float
@@ -58,7 +85,7 @@ class Interval(NamedTuple):
     zero: float
 
 
-class Numbers(NamedTuple):
+class ConditionNumbers(NamedTuple):
     """What was found in one condition: phi-CCT, and the rates beside it by name, None where they are undefined."""
 
     model: str
@@ -67,77 +94,50 @@ class Numbers(NamedTuple):
     rates: Mapping[str, float | None]
 
 
-def headline(rows: Iterable[MetricRow]) -> list[Numbers]:
+def headline(rows: Iterable[MetricRow]) -> list[ConditionNumbers]:
     """Return what the page of a run shows of its metrics: by each condition phi-CCT as explanations have it."""
-    from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_CCT, TPR
-
+    rates = {"TPR": TPR, "FPR": FPR, "Impact rate": IMPACT_RATE}
     by_condition: dict[tuple[object, ...], dict[str, MetricRow]] = {}
     for row in rows:
-        if row.metric in (PHI_CCT, TPR, FPR, IMPACT_RATE) and row.judge is None:
-            if row.channel not in (None, "explanation"):
-                continue
-            place = (row.endpoint, row.model, row.task, row.kind, row.order, row.style, row.shots, row.verbosity)
-            by_condition.setdefault(place, {})[row.metric] = row
-    rates = {"TPR": TPR, "FPR": FPR, "Impact rate": IMPACT_RATE}
-    return [
-        _numbers(found[PHI_CCT], {name: found[rate].value if rate in found else None for name, rate in rates.items()})
-        for found in by_condition.values()
-        if PHI_CCT in found
-    ]
-
-
-def _numbers(row: MetricRow, rates: Mapping[str, float | None]) -> Numbers:
-    phi = PhiView(
-        kind=row.kind or "", value=row.value, low=row.low, high=row.high, n=row.n, n_examples=row.n_examples,
-        conditions=1, undefined=row.undefined,
-    )  # fmt: skip
-    task = "mean over tasks" if row.task == MEAN else row.task
-    parts = [task, row.kind, row.order, row.style, counted(row.shots, "shot"), row.verbosity]
-    return Numbers(row.model, ", ".join(str(part) for part in parts if part is not None), phi, rates)
+        if row.metric in (PHI_CCT, *rates.values()) and row.judge is None and row.channel in (None, EXPLANATION):
+            key = (row.endpoint, row.model, row.task, row.kind, row.order, row.style, row.shots, row.verbosity)
+            by_condition.setdefault(key, {})[row.metric] = row
+    numbers = []
+    for metrics in by_condition.values():
+        if PHI_CCT in metrics:
+            row = metrics.pop(PHI_CCT)
+            phi = PhiView.model_validate(row.model_dump() | {"kind": row.kind or "", "conditions": 1})
+            task = "mean over tasks" if row.task == MEAN else row.task
+            parts = [task, row.kind, row.order, row.style, counted(row.shots, "shot"), row.verbosity]
+            arm = ", ".join(str(part) for part in parts if part is not None)
+            values = {name: metrics[rate].value if rate in metrics else None for name, rate in rates.items()}
+            numbers.append(ConditionNumbers(row.model, arm, phi, values))
+    return numbers
 
 
 def is_told(row: Mapping[str, Any]) -> bool:
     """Return whether the page of a comparison shows this row: those that lead, and what phi-CCT is made of."""
-    from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_AT_P, PHI_CCT, TPR
-
     return bool(row["leading"]) or row["metric"] in (PHI_CCT, PHI_AT_P, TPR, FPR, IMPACT_RATE)
-
-
-def title(metric: str) -> str:
-    """Return what a metric is called in plain words."""
-    from explaineval.scoring.registry import text_of
-
-    return text_of(metric).title
-
-
-def task_text(task: str) -> str:
-    """Return what a comparison is about in words."""
-    from explaineval.scoring.task_means import task_text as text
-
-    return text(task)
 
 
 def limits(warnings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what limits differences in sentences, the gravest first; what it is about where not all are about one."""
-    from explaineval.scoring.codes import GRADES
-
-    about = [(task_text(one["row"]["task"]), one["row"]["kind"]) for one in warnings]
-    is_one = len(set(about)) == 1
+    about = {(warning["row"]["task"], warning["row"]["kind"]) for warning in warnings}
     texts = []
-    for (task, kind), one in sorted(zip(about, warnings, strict=True), key=lambda pair: GRADES.index(pair[1]["grade"])):
-        where = "" if is_one else f"on {task}, {kind}: "
-        start = "Do not quote" if one["grade"] == GRADES[0] else "Mind"
-        texts.append(f"{start}: {where}{one['text']} {one['todo']}")
+    for warning in sorted(warnings, key=lambda warning: GRADES.index(warning["grade"])):
+        where = "" if len(about) == 1 else f"on {task_text(warning['row']['task'])}, {warning['row']['kind']}: "
+        start = "Do not quote" if warning["grade"] == GRADES[0] else "Mind"
+        texts.append(f"{start}: {where}{warning['text']} {warning['todo']}")
     return list(dict.fromkeys(texts))
 
 
-def interval(phi: PhiView) -> Interval | None:
+def interval(phi: PhiView) -> IntervalDrawing | None:
     """Return where phi-CCT and its interval are drawn; None where it has no value."""
     if phi.value is None:
         return None
     low = phi.value if phi.low is None else phi.low
     high = phi.value if phi.high is None else phi.high
-    return Interval(_place(low), _place(high), _place(phi.value), _place(0.0))
+    return IntervalDrawing(_place(low), _place(high), _place(phi.value), _place(0.0))
 
 
 def _place(value: float) -> float:
@@ -174,7 +174,7 @@ def simulated_note(models: Sequence[str]) -> str:
         return ""
     if count < len(models):
         return "simulated/ stands for simulated, not language models"
-    return "simulated, not a language model" if count == 1 else "simulated, not language models"
+    return SIMULATED_NOTE if count == 1 else "simulated, not language models"
 
 
 def by_rank(ranks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -209,8 +209,8 @@ def left(run: RunView) -> float | None:
     if run.progress is None:
         return None
     seconds = [model.seconds_left for model in run.progress.models if model.state == "running"]
-    known = [value for value in seconds if value is not None]
-    return max(known) if known and len(known) == len(seconds) else None
+    running = [value for value in seconds if value is not None]
+    return max(running) if running and len(running) == len(seconds) else None
 
 
 def rate(run: RunView) -> float | None:
@@ -240,3 +240,41 @@ def status_line(run: RunView) -> str:
     done = sum(model.done for model in run.progress.models)
     total = sum(model.distinct for model in run.progress.models)
     return f"The run is {STATES[run.state]}: {done:,} of {counted(total, 'request')} {agreeing(done, 'are')} done."
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("explaineval.service"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    helpers = (
+        text.number_text, text.share_text, text.p_value_text, text.dollars_text, text.duration_text, text.bytes_text,
+        text.interval_text, text.counted, moment, percent_done, interval, failures, rate, left, status_line,
+        simulated_note, by_rank, sentence, task_text, text_of, limits, is_told,
+    )  # fmt: skip
+    environment.globals.update({helper.__name__: helper for helper in helpers})
+    environment.globals.update(
+        base=BASE.get, STATES=STATES, ORDERS=ORDERS, STYLES=STYLES, LABELS=LABELS, SETTINGS=SETTINGS, WIDTH=WIDTH,
+        HEIGHT=HEIGHT, version=__version__,
+    )  # fmt: skip
+    return environment
+
+
+def page(template: str, user: User | None, code: int = 200, **values: Any) -> HTMLResponse:
+    """Return a page, with this status. One for a user needs `navigation`, the links at its top, and its `address`."""
+    content = _environment().get_template(template).render(user=user, **values)
+    return HTMLResponse(content, code, {"content-security-policy": POLICY})
+
+
+@cache
+def static_file(name: str) -> tuple[bytes, str] | None:
+    """Return a file of pages and its type; None where there is none of this name."""
+    if name not in STATIC:
+        return None
+    package, path, kind = STATIC[name]
+    return files(package).joinpath(path).read_bytes(), f"{kind}; charset=utf-8"
