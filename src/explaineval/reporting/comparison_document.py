@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from explaineval.metrics.trends import Trend
+from explaineval.metrics.frontiers import Trend
 from explaineval.reporting.comparison_text import remark_of, sentence_of, warnings_of
 from explaineval.reporting.tuning_text import tuning_document
 from explaineval.scoring.comparisons import Compared, GroupResult

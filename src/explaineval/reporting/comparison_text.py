@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from explaineval.metrics.differences import LEVEL, SAME, Difference
 from explaineval.metrics.families import Rank
-from explaineval.metrics.trends import Trend
+from explaineval.metrics.frontiers import Trend
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.codes import CODES, GRADES, Finding, MetricWarning, finding, versions_text, warning_of
 from explaineval.scoring.comparisons import PRIMARY, CarriedWarning, Claim, Compared, GroupResult

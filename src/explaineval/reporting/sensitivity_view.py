@@ -8,8 +8,7 @@ from explaineval.records import EXPLANATION, Condition, MetricRow
 from explaineval.reporting.condition_text import describe, source_name
 from explaineval.reporting.summary import MOST_BLOCKS, Line, interval_cell, wrap
 from explaineval.scoring.registry import FPR, PHI_CCT, TPR, YOUDEN_J
-from explaineval.scoring.rows import Scores
-from explaineval.scoring.sensitivity import Sensitivity
+from explaineval.scoring.rows import Scores, Sensitivity
 from explaineval.text import NONE, counted, interval_text, number_text, share_text
 
 TITLE = "Who decides what is mentioned, and where it is looked for"

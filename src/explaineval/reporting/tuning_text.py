@@ -8,8 +8,7 @@ from typing import Any
 from explaineval.metrics.differences import LEVEL
 from explaineval.metrics.frontiers import Gap, MeanDifference
 from explaineval.reporting.comparison_text import place_text, short_names, title_of
-from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS
-from explaineval.scoring.comparisons.tuning import TunedPair, TuningResult
+from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS, TunedPair, TuningResult
 from explaineval.scoring.registry import FPR
 from explaineval.text import counted, interval_text, joined, number_text, p_text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from explaineval.metrics.trends import FEWEST_MODELS, ExplainedVariance
+from explaineval.metrics.frontiers import FEWEST_MODELS, ExplainedVariance
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.reporting.plots.conditions import Looks, Numbers, Setting, describe, headlines, labels_of
 from explaineval.reporting.plots.figure import Axis, Figure, Limits, Line, MissingFigure, Point

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from explaineval.metrics.trends import Trend
+from explaineval.metrics.frontiers import Trend
 from explaineval.reporting.comparison_text import title_of, trend_of
 from explaineval.reporting.plots.conditions import Looks, Numbers, Setting, describe, headlines, labels_of
 from explaineval.reporting.plots.figure import Axis, Figure, Line, MissingFigure, Point, Series
