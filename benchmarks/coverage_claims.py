@@ -44,7 +44,7 @@ from explaineval.scoring.comparisons import (
     GroupTrials,
     compare_groups,
 )
-from explaineval.scoring.comparisons.task_groups import Part
+from explaineval.scoring.comparisons.task_groups import TaskTrials
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.shared import Shared, System, Tables, measure_task
 
@@ -78,7 +78,7 @@ def compared(models: Sequence[Counts], codes: Sequence[str | None] = ()) -> dict
         if models[0].shape[1] == 1 and group.levels:
             continue
         tables = tuple(_tables(cells if cells.shape[1] == 1 else cells[:, levels]) for cells in models)
-        part = Part(Shared(examples, tables, tables), asked_of_all=True)
+        part = TaskTrials(Shared(examples, tables, tables), asked_of_all=True)
         groups.append(GroupTrials(group, {("planted", "word"): part}, None, warnings))
     found = compare_groups(groups, Choices(draws=DRAWS))
     return {one.metric: one for families in found for one in families}

@@ -30,7 +30,7 @@ from explaineval.execution.trials import unit_trials
 from explaineval.metrics import auroc
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.provenance import arm_facts, task_facts
-from explaineval.planning.replies import Reply
+from explaineval.planning.requests import Reply
 from explaineval.planning.units import Unit, plan
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Estimate, Request, TokenAlternatives, Trial

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.special import logit as log_odds
 
-from explaineval.metrics.correlations import phi_by_letter, phi_cct
-from explaineval.metrics.crossed import phi_over_texts
+from explaineval.metrics.correlations import phi_by_letter, phi_cct, phi_over_texts
 from explaineval.metrics.estimates import Interval
 from explaineval.metrics.precision import (
     HALF,
@@ -35,7 +34,7 @@ from explaineval.metrics.precision import (
     population,
 )
 from explaineval.metrics.reliability import noise_margin
-from explaineval.scoring.checks import find_noise
+from explaineval.scoring.metric import find_noise
 
 Bools = NDArray[np.bool_]
 Table = tuple[list[dict[str, Any]], str]

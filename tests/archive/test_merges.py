@@ -20,7 +20,7 @@ from explaineval.datasets import load_tasks, parse_specs
 from explaineval.datasets.readers import bundled_path
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
-from explaineval.planning.interventions import build
+from explaineval.planning.prepare import build
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Trial
 from explaineval.rundir.directory import read_run, read_trials

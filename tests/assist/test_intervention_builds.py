@@ -23,7 +23,7 @@ from explaineval.config import ClientConfig, EndpointConfig, ModelConfig
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.errors import BudgetReachedError, EndpointError, ExplainevalError, InputError, NotStoredError
 from explaineval.interventions import Judged, Token, apply, check, kind_of
-from explaineval.planning import interventions
+from explaineval.planning import prepare
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Completion, Example, Intervention, TokenAlternatives
 from servers.scripted import ScriptedServer
@@ -67,7 +67,7 @@ def build_assistant(server: ScriptedServer, directory: Path, role: str = "judge"
 
 def build_cues(task: Task, prompts: PromptBook, name: str) -> list[Intervention]:
     """The cue of this name and its control, for all examples of the task."""
-    return list(interventions.build(kind_of(f"cue_{name}"), task, prompts, (), per_example=1, seed=0))
+    return list(prepare.build(kind_of(f"cue_{name}"), task, prompts, (), per_example=1, seed=0))
 
 
 # --- cues ---------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_null_edits_follow_the_edits_of_their_example(task: Task) -> None:
     """One per example that has an edit, at the place of its first."""
     built = [candidate(0, 0), candidate(0, 1), candidate(2, 3)]
 
-    found = list(interventions.with_null_edits(task.examples, built))
+    found = list(prepare.with_null_edits(task.examples, built))
 
     assert [(one.example_id, one.kind) for one in found] == [
         ("x0", "hand"), ("x0", "hand"), ("x0", "null_edit"), ("x2", "hand"), ("x2", "null_edit"),

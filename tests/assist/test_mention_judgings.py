@@ -13,7 +13,7 @@ import pytest
 from explaineval.assist.mention_judge import Agreement, fenced, read_grade
 from explaineval.cli.output import SCREEN_WIDTH
 from explaineval.mentions import mentions_phrase
-from explaineval.planning.replies import Failure
+from explaineval.planning.requests import Failure
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Completion, Verdict
 from explaineval.rundir.directory import LEDGER, METRICS, TRIALS, VERDICTS, read_verdicts, replace_verdicts

@@ -12,8 +12,8 @@ import pytest
 from explaineval.cache import open_store
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
+from explaineval.planning.cost import read_price_list
 from explaineval.planning.prepare import prepare
-from explaineval.planning.prices import read_price_list
 from explaineval.planning.units import plan
 from explaineval.records import Completion, Request
 from makers.command_line import Call, make_call

@@ -12,7 +12,7 @@ from explaineval.client.stack import TRANSPORTS, ClientStack
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import FREE
 from explaineval.execution.session import Sessions, open_cache
-from explaineval.planning.prices import Prices
+from explaineval.planning.cost import Prices
 from explaineval.records import Completion, Message, Request
 
 MODELS = (ModelConfig(model="recorded/first"), ModelConfig(model="recorded/second"))

@@ -16,8 +16,8 @@ from explaineval.config import ArmConfig, ClientConfig, EndpointConfig, ModelCon
 from explaineval.cost import Price
 from explaineval.execution import run
 from explaineval.execution.run import execute
+from explaineval.planning.cost import Prices, read_price_list
 from explaineval.planning.prepare import prepare
-from explaineval.planning.prices import Prices, read_price_list
 from servers.batch_lines import Fate
 from servers.batch_server import BatchServer, Call
 from servers.commands import WarmCommands

@@ -11,9 +11,8 @@ import pytest
 from planted_numbers import read_rows, read_trials
 
 from explaineval.config import ClientConfig, RunConfig
-from explaineval.planning.cost import estimate_costs
+from explaineval.planning.cost import estimate_costs, prices_of, read_price_list
 from explaineval.planning.prepare import prepare
-from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.planning.units import plan_size
 from servers.commands import WarmCommands
 from servers.tables import Table

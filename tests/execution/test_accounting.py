@@ -13,7 +13,7 @@ from explaineval.cache import open_store, request_key
 from explaineval.cli.output import totals_line
 from explaineval.cost import FREE, Price
 from explaineval.execution.outcome import settle_open, totals_of
-from explaineval.planning.prices import MOST_SNAPSHOTS, Ledger, Prices
+from explaineval.planning.cost import MOST_SNAPSHOTS, DistinctCost, Prices
 from explaineval.records import Completion
 from explaineval.rundir.ledger import Account, Purpose, open_ledger
 from servers.batch_bench import chat
@@ -23,7 +23,7 @@ COUNTED = {"prompt_tokens": 10, "completion_tokens": 5}
 
 def session(price: Price | None, usage: dict[str, int]) -> Any:
     """As much of one model's session as its sums need, with one answer that was bought."""
-    ledger = Ledger(price)
+    ledger = DistinctCost(price)
     ledger.add(Completion(text="x", usage=usage), hit=False)
     counts = SimpleNamespace(hits=0, sent=1, unsent=0)
     return SimpleNamespace(
@@ -57,12 +57,12 @@ def test_why_a_cost_is_unknown(runs: list[tuple[Price | None, dict[str, int]]], 
 
 def test_snapshots_that_an_endpoint_served_are_counted_and_said() -> None:
     """By name and fingerprint, the most frequent first; one snapshot, or an endpoint that names none, is no news."""
-    ledger = Ledger(FREE)
+    ledger = DistinctCost(FREE)
     for fingerprint, count in (("fp1", 2), ("fp2", 3), (None, 1)):
         for hit in range(count):
             ledger.add(Completion(text="x", model="smol-1", fingerprint=fingerprint), hit=bool(hit))
     (note,) = [note for note in ledger.notes("openai/smol", 9, ("pe",)) if note.code == "versions_mixed"]
-    single = Ledger(FREE)
+    single = DistinctCost(FREE)
     single.add(Completion(text="x"), hit=False)
 
     assert [(item.fingerprint, item.answers) for item in ledger.snapshots] == [("fp2", 3), ("fp1", 2), (None, 1)]
@@ -75,7 +75,7 @@ def test_snapshots_that_an_endpoint_served_are_counted_and_said() -> None:
 
 def test_an_endpoint_with_ever_new_fingerprints_fills_no_memory() -> None:
     """A hundred snapshots are kept apart; of later ones nothing is kept."""
-    ledger = Ledger(FREE)
+    ledger = DistinctCost(FREE)
     for number in range(500):
         ledger.add(Completion(text="x", fingerprint=f"fp{number}"), hit=False)
 

@@ -17,7 +17,7 @@ from explaineval.client.spending import Budget, BudgetedClient, CostBound, Spend
 from explaineval.cost import Price, dollars
 from explaineval.execution.batches import BatchSpending, UnansweredClient
 from explaineval.execution.outcome import settle_open
-from explaineval.planning.prices import Prices
+from explaineval.planning.cost import Prices
 from explaineval.rundir.ledger import Account, RunLedger, open_ledger, read_ledger
 from servers.batch_bench import BatchBench
 from servers.batch_server import BatchServer

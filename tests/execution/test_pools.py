@@ -13,7 +13,7 @@ from explaineval.client.cached import StoredOnlyClient
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError, StoreError
 from explaineval.execution import pool as execution_pool
 from explaineval.execution.pool import STOPPING, Pending, Pool, StopRequest, run_until_done
-from explaineval.planning.replies import RETRY_SAMPLES, Dialogue, Failure
+from explaineval.planning.requests import RETRY_SAMPLES, Dialogue, Failure
 from explaineval.records import Completion, Request
 from makers.waiting import run
 from servers.batch_bench import chat

@@ -26,7 +26,7 @@ from explaineval.errors import (
     RequestUnsentError,
 )
 from explaineval.execution.batches import BatchSpending, UnansweredClient
-from explaineval.planning.prices import PriceList, prices_of
+from explaineval.planning.cost import PriceList, prices_of
 from explaineval.records import Completion, Request
 from explaineval.rundir.ledger import Account, open_ledger
 from servers.batch_bench import BatchBench, chat

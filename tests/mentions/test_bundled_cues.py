@@ -13,7 +13,7 @@ import pytest
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
 from explaineval.mentions import mentions_phrase
-from explaineval.planning.interventions import check_phrases
+from explaineval.planning.prepare import check_phrases
 from explaineval.prompts import PromptBook, default_directory
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "cues.json").read_text(encoding="utf-8"))

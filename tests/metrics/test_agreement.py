@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from explaineval.metrics.agreement import ONE_GRADE, Weights, cohen_kappa, kappa_values
 from explaineval.metrics.estimates import NO_TRIAL, Interval
+from explaineval.metrics.reliability import ONE_GRADE, Weights, cohen_kappa, kappa_values
 
 INTERVAL = Interval()
 

@@ -9,8 +9,7 @@ import pytest
 from metrics_oracles import JACKKNIFE
 from scipy import stats
 
-from explaineval.metrics.correlations import phi_cct
-from explaineval.metrics.crossed import ONE_TEXT, phi_over_texts
+from explaineval.metrics.correlations import ONE_TEXT, phi_cct, phi_over_texts
 
 
 def tables_by(numbers, cells):

@@ -23,7 +23,7 @@ from explaineval.execution.trials import unit_trials
 from explaineval.interventions import SHAM
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, prepare
-from explaineval.planning.replies import LONGER, RETRY_SAMPLES, Reply
+from explaineval.planning.requests import LONGER, RETRY_SAMPLES, Reply
 from explaineval.planning.units import Unit, plan, walk
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Request, Trial

@@ -17,9 +17,8 @@ from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.execution.pool import Pool, ask_units
 from explaineval.execution.run import execute
 from explaineval.planning import units as planning
-from explaineval.planning.order import prompt_text
 from explaineval.planning.prepare import Prepared, prepare
-from explaineval.planning.requests import RequestBuilder
+from explaineval.planning.requests import RequestBuilder, prompt_text
 from explaineval.planning.units import Unit, builders, plan, units_of, walk_units
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Request

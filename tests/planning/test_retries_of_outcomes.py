@@ -11,7 +11,7 @@ from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.execution.pool import Pool, ask_units
 from explaineval.execution.trials import unit_trials
 from explaineval.planning.prepare import prepare
-from explaineval.planning.replies import LONGER, RETRY_SAMPLES, Reply
+from explaineval.planning.requests import LONGER, RETRY_SAMPLES, Reply
 from explaineval.planning.units import Unit, plan
 from explaineval.records import Completion, Request, Trial
 

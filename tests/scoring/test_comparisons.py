@@ -29,7 +29,7 @@ from explaineval.scoring.comparisons import (
     share_trials,
     variance_explained,
 )
-from explaineval.scoring.comparisons.claims import _is_near_zero
+from explaineval.scoring.comparisons.families import _is_near_zero
 from explaineval.scoring.mentioning import TextReader
 from explaineval.scoring.shared import System, Trials
 from explaineval.text import p_text

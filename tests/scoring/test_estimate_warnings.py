@@ -15,8 +15,8 @@ from explaineval.metrics.estimates import Interval
 from explaineval.metrics.rates import rate
 from explaineval.metrics.reliability import noise_margin
 from explaineval.records import Estimate
-from explaineval.scoring.checks import find_noise, noise_warning
 from explaineval.scoring.codes import CODES
+from explaineval.scoring.metric import find_noise, noise_warning
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.warnings import estimate_warnings, shortages_of
 

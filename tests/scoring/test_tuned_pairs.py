@@ -12,7 +12,7 @@ from explaineval.records import Trial
 from explaineval.reporting.comparison_text import pair_sentence, trend_of, tuning_sentences
 from explaineval.reporting.comparison_view import tuning_document
 from explaineval.scoring.comparisons import Choices, GroupTrials, ModelSize, compare_groups, form_groups, share_trials
-from explaineval.scoring.comparisons.tuning import TuningResult, compare_tuned, tuned_pairs
+from explaineval.scoring.comparisons.groups import TuningResult, compare_tuned, tuned_pairs
 from explaineval.scoring.mentioning import TextReader
 from explaineval.scoring.shared import Trials
 from makers.runs import make_trial

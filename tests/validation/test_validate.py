@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from explaineval.client.simulated import LAWS, Law
 from explaineval.mentions import policies
-from explaineval.planning import replies
+from explaineval.planning import requests
 from explaineval.prompts import default_directory
 from explaineval.records import Answer
 from explaineval.validation import setups
@@ -103,14 +103,14 @@ def test_a_broken_policy_of_the_package_is_named(tmp_path: Path, monkeypatch: py
 @pytest.mark.slow
 def test_a_parser_that_takes_the_first_letter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of "A close look …" it takes the A."""
-    read = replies.parse
+    read = requests.parse
 
     def parse(text: str, options: Any, *more: Any, **named: Any) -> Any:
         answer = read(text, options, *more, **named)
         first = re.search(r"\b([A-C])\b", text)
         return answer.model_copy(update={"label": first[1]}) if isinstance(answer, Answer) and first else answer
 
-    monkeypatch.setattr(replies, "parse", parse)
+    monkeypatch.setattr(requests, "parse", parse)
 
     result = recover(shipped_setups(tmp_path, 0)[0], tmp_path / "run")
 

@@ -17,10 +17,9 @@ from explaineval.datasets.readers import shape_of
 from explaineval.errors import InputError
 from explaineval.interventions.edit import check
 from explaineval.planning import provenance
-from explaineval.planning.interventions import Chosen, EditGroups, Edits, kinds_in
-from explaineval.planning.order import Examples
-from explaineval.planning.prepare import Prepared, inputs_of
-from explaineval.planning.requests import RequestBuilder
+from explaineval.planning.prepare import ChosenEdits, EditGroups, Prepared, inputs_of, kinds_in
+from explaineval.planning.provenance import Edits
+from explaineval.planning.requests import Examples, RequestBuilder
 from explaineval.planning.units import PlanPart, part_of
 from explaineval.prompts import PromptBook
 from explaineval.records import Example
@@ -53,11 +52,11 @@ def prepared_from(directory: Path, client: ClientConfig) -> Prepared:
             f"{directory} is no longer what was run: {change}. Put the original back, or run again into another "
             "directory (answers in the cache cost nothing)."
         )
-    examples, interventions = inputs_of(tasks, Chosen(edits, ()))
+    examples, interventions = inputs_of(tasks, ChosenEdits(edits, ()))
     name = run_directory.science_hash(science, examples, interventions)
     if whole is not None and config.shard is not None:
         name = f"{whole.name}-{config.shard.suffix}"
-    return Prepared(config, client, tasks, prompts, Chosen(edits, ()), science, name, whole)
+    return Prepared(config, client, tasks, prompts, ChosenEdits(edits, ()), science, name, whole)
 
 
 def config_of(run: RunRecord, directory: Path) -> RunConfig:

@@ -24,7 +24,7 @@ from explaineval.interventions import (
 )
 from explaineval.mentions import already_present
 from explaineval.parsing import classify, label_probabilities, own_reply
-from explaineval.planning.replies import Dialogue, Failure
+from explaineval.planning.requests import Dialogue, Failure
 from explaineval.records import Completion, Example, Intervention, Request
 
 TEMPLATE = "judge.j2"

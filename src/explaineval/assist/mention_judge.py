@@ -17,7 +17,7 @@ from explaineval.assist.session import Assistant, Survey, read_choice
 from explaineval.cache import request_key
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
-from explaineval.planning.replies import Failure
+from explaineval.planning.requests import Failure
 from explaineval.records import (
     EXPLANATION,
     Channel,

@@ -20,9 +20,8 @@ from explaineval.errors import EndpointError, InputError, RequestUnsentError
 from explaineval.execution.outcome import has_limit, settle_open, totals_of, unfinished_error
 from explaineval.execution.session import ModelSession, Sessions, open_cache
 from explaineval.parsing import Label, classify, parse_label
-from explaineval.planning.cost import CostEstimate, PlanCost
-from explaineval.planning.prices import Prices, price_for, read_price_list
-from explaineval.planning.replies import Dialogue, Failure
+from explaineval.planning.cost import CostEstimate, PlanCost, Prices, price_for, read_price_list
+from explaineval.planning.requests import Dialogue, Failure
 from explaineval.planning.units import answer_from, find_nothing
 from explaineval.prompts import PromptBook
 from explaineval.records import Completion, Message, Request, Status, Unreadable

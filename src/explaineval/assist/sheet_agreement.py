@@ -31,11 +31,11 @@ from explaineval.datasets.text_files import delimiter_of
 from explaineval.errors import InputError
 from explaineval.files import open_regular
 from explaineval.interventions import kind_of
-from explaineval.metrics.agreement import sampled_kappa
 from explaineval.metrics.correction import Corrected, correct
 from explaineval.metrics.correlations import phi_cct, youden_j
 from explaineval.metrics.estimates import Interval
 from explaineval.metrics.rates import fpr, tpr
+from explaineval.metrics.reliability import sampled_kappa
 from explaineval.records import EXPLANATION, Estimate, Grade, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, read_examples, read_run, read_trials, read_verdicts
 from explaineval.scoring.mentioning import Graded, Source, TextReader, collect_verdicts, grade_of, phrases_in

@@ -28,8 +28,8 @@ from explaineval.config import read_price, spellings
 from explaineval.config.endpoint import is_private
 from explaineval.cost import FREE, Price, Tier, price_given, price_listed, tier_of
 from explaineval.errors import DamageError, InputError
+from explaineval.planning.cost import read_price_list
 from explaineval.planning.notes import cache_notes
-from explaineval.planning.prices import read_price_list
 from explaineval.records import EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT, Request
 from explaineval.scoring.codes import Note, note
 from explaineval.text import bytes_text, counted, dollars_text

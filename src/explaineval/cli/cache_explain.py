@@ -14,10 +14,10 @@ from explaineval.cli.configuration import resolve
 from explaineval.cli.options import AT_LEAST_0, CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import finish
 from explaineval.interventions import pattern_of
-from explaineval.planning.cache_diff import Explained, Miss, explain_misses
+from explaineval.planning.cache_diff import Miss, MissReport, explain_misses
 from explaineval.planning.notes import cache_notes
-from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared, prepare
+from explaineval.planning.requests import Examples
 from explaineval.planning.units import all_examples
 from explaineval.records import Intervention
 from explaineval.rundir.directory import read_run
@@ -58,7 +58,7 @@ def _prepare(target: Path, cache: Path | None) -> tuple[Prepared, Examples]:
     return prepare(science, client), all_examples
 
 
-def _document(explained: Explained, target: Path, prepared: Prepared) -> dict[str, object]:
+def _document(explained: MissReport, target: Path, prepared: Prepared) -> dict[str, object]:
     return {
         "target": str(target),
         "cache": str(prepared.client.cache),
@@ -106,7 +106,7 @@ def _change(intervention: Intervention | None) -> str:
     return f"with {intervention.inserted!r}" if pattern is None else f"with {pattern.description}"
 
 
-def _lines(explained: Explained, cache: Path) -> Iterator[str]:
+def _lines(explained: MissReport, cache: Path) -> Iterator[str]:
     total = explained.hits + explained.misses
     yield (
         f"{cache}: {explained.hits:,} of {counted(total, 'request')} {agreeing(explained.hits, 'have')} a "

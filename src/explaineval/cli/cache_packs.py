@@ -16,7 +16,7 @@ from explaineval.cli.options import ADDRESSES, JSON, PATH, STORED, option, optio
 from explaineval.cli.output import finish
 from explaineval.errors import ExitCode, InputError, StoreError
 from explaineval.planning.notes import cache_notes
-from explaineval.planning.replies import LONGER, RETRY_SAMPLES
+from explaineval.planning.requests import LONGER, RETRY_SAMPLES
 from explaineval.records import Trial, storable_text
 from explaineval.rundir.directory import check_ending, read_run, read_trials
 from explaineval.scoring.codes import Note, note

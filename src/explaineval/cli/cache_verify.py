@@ -19,7 +19,7 @@ from explaineval.config import ClientConfig, EndpointConfig, ModelConfig, build,
 from explaineval.errors import ExitCode, InputError
 from explaineval.execution.recheck import Agreement, choose_stored
 from explaineval.execution.recheck import reask as ask_stored
-from explaineval.planning.prices import prices_of, read_price_list
+from explaineval.planning.cost import prices_of, read_price_list
 from explaineval.rundir.ledger import account_of
 from explaineval.scoring.codes import Note, note
 from explaineval.text import counted, dollars_text

@@ -22,7 +22,7 @@ from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import ExitCode, InputError
 from explaineval.interventions import Kind, buildable, kind_of
-from explaineval.planning import interventions
+from explaineval.planning import prepare
 from explaineval.planning.prepare import id_notes
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Intervention
@@ -133,7 +133,7 @@ def build_command(task: tuple[str, ...], columns: str | None, out: Path | None, 
         records = _filter(build, records)
     if given["null_edits"]:
         examples = [example for task in tasks for example in task.examples]
-        records = list(interventions.with_null_edits(examples, records))
+        records = list(prepare.with_null_edits(examples, records))
     if out is not None:
         _write(out, records, force=given["force"])
         build.notes.append(f"{counted(len(records), 'intervention')} written to {out}.")
@@ -184,13 +184,13 @@ def _draw(build: Build) -> list[Intervention]:
     given, prompts, built = build.given, build.prompts, list[Intervention]()
     levels, number = prompts.levels(), build.per_example
     for task in build.tasks:
-        drawn = interventions.build(
+        drawn = prepare.build(
             build.kind, task, prompts, levels, per_example=number, seed=given["seed"], tagger=given["tagger"]
         )
         records = list(drawn)
         missing = len(task.examples) * (number if build.kind.control is None else 2) - len(records)
         if missing:
-            build.notes.append(interventions.short_note(task.name, missing).text)
+            build.notes.append(prepare.short_note(task.name, missing).text)
         built += records
     return built
 
@@ -202,7 +202,7 @@ def _edit(build: Build) -> list[Intervention]:
     given, prompts = build.given, build.prompts
     edits = []
     for task in build.tasks:
-        fixed = interventions.fixed_texts(task, prompts, prompts.levels())
+        fixed = prepare.fixed_texts(task, prompts, prompts.levels())
         for example in task.examples:
             own = (*example.fields.values(), *example.options.values(), prompts.instruction(example, task.shape))
             edits.append(Editing(example, (*own, *fixed)))

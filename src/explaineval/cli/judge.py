@@ -36,8 +36,7 @@ from explaineval.cli.plan import cost_lines
 from explaineval.cli.progress import watch_lines
 from explaineval.errors import ExitCode, InputError
 from explaineval.execution.dry_run import cost_notes
-from explaineval.planning.cost import total_costs
-from explaineval.planning.prices import read_price_list
+from explaineval.planning.cost import read_price_list, total_costs
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import EXPLANATION, REASONING, Condition
 from explaineval.rundir.directory import VERDICTS, read_run, read_trials, replace_verdicts

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from explaineval.reporting.screen import LineStyle, StyledLine
     from explaineval.rundir.schema import Totals
     from explaineval.scoring.codes import Note
-    from explaineval.scoring.rows import Scores
-    from explaineval.scoring.sensitivity import Sensitivity
+    from explaineval.scoring.rows import Scores, Sensitivity
 
 SCHEMA = 2
 """Version of the JSON documents; it grows with every change that could break a reader."""

@@ -16,9 +16,8 @@ from explaineval.cli.output import SCREEN_WIDTH, columns, finish
 from explaineval.cli.plan_precision import PRECISION, precision_lines, precision_of, rates_source
 from explaineval.execution.dry_run import plan_run
 from explaineval.interventions import pattern_of
-from explaineval.planning.cost import PlanCost
+from explaineval.planning.cost import PlanCost, PreviewedRequest
 from explaineval.planning.prepare import key_notes
-from explaineval.planning.preview import PreviewedRequest
 from explaineval.records import Intervention
 from explaineval.text import dollars_text, share_text, wrapped
 

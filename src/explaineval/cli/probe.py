@@ -23,7 +23,7 @@ from explaineval.client.endpoints.probe_findings import Findings, StyleFinding
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price
 from explaineval.errors import ExitCode, InputError
-from explaineval.planning.prices import prices_of, read_price_list
+from explaineval.planning.cost import prices_of, read_price_list
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, ReasoningReturned
 from explaineval.scoring.codes import Note, note
 from explaineval.text import counted, dollars_text

@@ -20,7 +20,7 @@ from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.screen import StyledLine, wrap
 from explaineval.scoring.registry import METRICS
 from explaineval.text import NONE, interval_text, number_text, share_text
-from explaineval.validation.recovery import STEPS, Finding, Number, Recovered, chance, recover, short_model
+from explaineval.validation.recovery import STEPS, Fault, Number, Recovered, chance, recover, short_model
 from explaineval.validation.setups import Own, own_setups, shipped_setups
 
 STEP_NAMES = {
@@ -100,7 +100,7 @@ def _number_document(number: Number) -> dict[str, Any]:
     return {**row, "model": short_model(number.condition.model), "planted": number.planted, "holds": number.holds}
 
 
-def lines(results: Sequence[Recovered], findings: Sequence[Finding]) -> Iterator[StyledLine]:
+def lines(results: Sequence[Recovered], findings: Sequence[Fault]) -> Iterator[StyledLine]:
     """Yield what the command prints."""
     width = columns(SCREEN_WIDTH)
     yield from wrap(f"explaineval {__version__}, checked with models that are {SIMULATED_NOTE}", width, "", "head")

@@ -13,11 +13,17 @@ from explaineval.client.batches.providers import check_batches
 from explaineval.client.endpoints.capabilities import older_verdicts
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import InputError
-from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
+from explaineval.planning.cost import (
+    PlanCost,
+    PreviewedRequest,
+    estimate_costs,
+    preview,
+    prices_of,
+    read_price_list,
+    total_costs,
+)
 from explaineval.planning.notes import cache_notes
 from explaineval.planning.prepare import Prepared, adopt_run, prepare
-from explaineval.planning.preview import PreviewedRequest, preview
-from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.planning.units import plan_size
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.codes import Note, note

@@ -20,10 +20,8 @@ from explaineval.execution.session import ModelSession
 from explaineval.execution.stopping import Looks, ReadabilityCheck, beginning_with, first_units
 from explaineval.execution.trials import unit_trials
 from explaineval.files import LineWriter
-from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared
-from explaineval.planning.replies import Reply
-from explaineval.planning.requests import RequestBuilder
+from explaineval.planning.requests import Examples, Reply, RequestBuilder
 from explaineval.planning.units import (
     PlanSize,
     Unit,

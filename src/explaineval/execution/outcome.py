@@ -25,8 +25,8 @@ from explaineval.errors import BudgetReachedError, EndpointError, ExitCode, NotS
 from explaineval.execution.model_run import ModelRun
 from explaineval.execution.session import ModelSession
 from explaineval.planning import provenance
+from explaineval.planning.cost import Prices
 from explaineval.planning.prepare import Prepared
-from explaineval.planning.prices import Prices
 from explaineval.records import Request
 from explaineval.rundir.ledger import Account, Reserved
 from explaineval.rundir.schema import (

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from explaineval.cache import request_key
 from explaineval.client.protocol import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
-from explaineval.planning.replies import RETRY_SAMPLES, Dialogue, Failure, Reply
+from explaineval.planning.requests import RETRY_SAMPLES, Dialogue, Failure, Reply
 from explaineval.planning.units import PlanSize, Unit
 from explaineval.records import Completion, Request, Status
 

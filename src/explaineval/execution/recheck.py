@@ -15,8 +15,8 @@ from explaineval.cost import Price, dollars
 from explaineval.errors import BudgetReachedError, RequestUnsentError
 from explaineval.execution.outcome import Reason, reasons_of
 from explaineval.execution.session import ModelSession, Sessions, open_empty_cache
-from explaineval.planning.prices import Prices
-from explaineval.planning.replies import Dialogue, Failure
+from explaineval.planning.cost import Prices
+from explaineval.planning.requests import Dialogue, Failure
 from explaineval.records import Completion, Request
 from explaineval.rundir.ledger import Account
 

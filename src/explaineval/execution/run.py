@@ -35,9 +35,9 @@ from explaineval.execution.session import Sessions, open_cache
 from explaineval.execution.stopping import Looks, stop_notes
 from explaineval.files import LineWriter
 from explaineval.planning import provenance
+from explaineval.planning.cost import prices_of, read_price_list
 from explaineval.planning.notes import cache_notes
 from explaineval.planning.prepare import Prepared, adopt_run, inputs_of
-from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.ledger import Account, open_ledger
 from explaineval.rundir.schema import Facts, RunRecord, Totals

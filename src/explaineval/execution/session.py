@@ -33,8 +33,7 @@ from explaineval.client.stack import ClientStack
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError
 from explaineval.execution.pool import Pool, RequestTally, StopRequest, run_until_done
-from explaineval.planning.cost import CostEstimate
-from explaineval.planning.prices import Ledger, Prices
+from explaineval.planning.cost import CostEstimate, DistinctCost, Prices
 from explaineval.records import Completion, Request, Style
 from explaineval.text import agreeing, counted
 
@@ -185,7 +184,7 @@ class ModelSession:
         key = model.endpoint, model.model
         self._sessions, self.model, self.messages = sessions, model, messages
         self.client, self.store, self.writer = sessions.client, sessions.store, sessions.writer
-        self.ledger = Ledger(sessions.prices.of_run[key])
+        self.ledger = DistinctCost(sessions.prices.of_run[key])
         self.estimate = CostEstimate(sessions.prices.of_run[key])
         self.capabilities: dict[str, Capabilities] = {}
         """How requests are sent, by style."""

@@ -26,11 +26,9 @@ from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import LOOK, Arm, ModelConfig
 from explaineval.interventions import counts_for_phi
 from explaineval.metrics.precision import is_precise
-from explaineval.planning.interventions import kinds_in
 from explaineval.planning.notes import unreadable_note
-from explaineval.planning.prepare import Prepared
-from explaineval.planning.replies import Failure, Reading, Reply
-from explaineval.planning.requests import RequestBuilder
+from explaineval.planning.prepare import Prepared, kinds_in
+from explaineval.planning.requests import Failure, Reading, Reply, RequestBuilder
 from explaineval.planning.units import PlanPart, Unit, builders, part_of, units_of
 from explaineval.records import Condition, Status
 from explaineval.rundir.schema import Stop, UnreadableArm

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from explaineval.interventions import SHAM, kind_of
 from explaineval.parsing import tvd_of
-from explaineval.planning.replies import Reading, Reply
+from explaineval.planning.requests import Reading, Reply
 from explaineval.planning.units import Unit, Variant
 from explaineval.records import Intervention, Mention, Side, Status, Trial
 from explaineval.scoring.mentioning import is_mentioned

@@ -15,8 +15,8 @@ from typing import Any
 from explaineval.cache import Store, canonical, request_key
 from explaineval.client.endpoints.capabilities import Capabilities, assume_capabilities
 from explaineval.config import Arm, ModelConfig, arms_for
-from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared
+from explaineval.planning.requests import Examples
 from explaineval.planning.units import Step, all_examples, walk
 from explaineval.records import Completion, Request
 
@@ -153,7 +153,7 @@ class Miss:
 
 
 @dataclass(frozen=True)
-class Explained:
+class MissReport:
     """The requests of a run against a store. `assumed`: some endpoint's capabilities are not known yet.
 
     `common` are the contrasts that all shown misses have in common, if these are all their contrasts, and `alike`
@@ -168,7 +168,7 @@ class Explained:
     alike: int | None = None
 
 
-def explain_misses(prepared: Prepared, store: Store, limit: int, examples: Examples = all_examples) -> Explained:
+def explain_misses(prepared: Prepared, store: Store, limit: int, examples: Examples = all_examples) -> MissReport:
     """Count the hits and misses of a run's plan, and explain the first `limit` misses. Nothing is asked.
 
     `examples` says which of them the run asks about. Raises StoreError where the store cannot be read.
@@ -186,9 +186,9 @@ def explain_misses(prepared: Prepared, store: Store, limit: int, examples: Examp
     shown = tuple(_nearest(first, store.iterate()))
     common = shown[0].contrasts if shown else ()
     if not common or any(miss.contrasts != common for miss in shown) or any(item.place for item in common):
-        return Explained(hits, misses, assumed, shown)
+        return MissReport(hits, misses, assumed, shown)
     alike = _count_alike(walk(prepared, capabilities, store.get, examples), shown[0], store)
-    return Explained(hits, misses, assumed, shown, common, alike)
+    return MissReport(hits, misses, assumed, shown, common, alike)
 
 
 def _capabilities(prepared: Prepared, store: Store) -> tuple[Callable[[ModelConfig, Arm], Capabilities], bool]:

@@ -1,33 +1,213 @@
-"""Estimate the tokens and dollars of requests without an answer, from the lengths of stored answers."""
+"""What a plan costs: prices of models, tokens and dollars of requests without an answer, and the first requests.
+
+Lengths of stored answers say how long the others will be. `Ledger` adds up what a run spends and what the cache saves.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import util
+from itertools import groupby, islice
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+from pydantic import JsonValue
 
 from explaineval.cache import Store
 from explaineval.client.endpoints.capabilities import Capabilities, assume_capabilities
 from explaineval.client.spending import texts_of
-from explaineval.config import Arm, ModelConfig
+from explaineval.config import Arm, ClientConfig, ModelConfig
 from explaineval.cost import (
     FREE,
     Price,
+    Tier,
     dollars,
     input_tokens,
     is_metered,
+    keeps_for_an_hour,
     most_dollars,
     most_tokens,
     output_tokens,
+    price_given,
+    price_listed,
+    reasons_first,
     text_bytes,
+    tier_of,
 )
+from explaineval.errors import InputError
 from explaineval.planning.prepare import Prepared
-from explaineval.planning.prices import Prices
-from explaineval.planning.replies import RETRY_SAMPLES
-from explaineval.planning.units import Unit, find_nothing, plan, walk_units
-from explaineval.records import Completion, Request
+from explaineval.planning.requests import RETRY_SAMPLES
+from explaineval.planning.units import Step, Unit, builders, find_nothing, plan, units_of, walk_units
+from explaineval.records import SIMULATED_PREFIX, Completion, Request
+from explaineval.rundir.schema import Snapshot
+from explaineval.scoring.codes import Note, note, versions_text
 from explaineval.text import counted
+
+PRICE_FILE = "model_prices_and_context_window_backup.json"
+
+FAULTS = {
+    "oversized": "larger than an answer of that many tokens can be (oversized), and were cut",
+    "malformed": "not in the form of an answer (malformed)",
+}
+
+
+MOST_SNAPSHOTS = 100
+"""Snapshots of one model that are told apart; further ones are not counted."""
+
+
+@dataclass
+class DistinctCost:
+    """Sums of tokens and dollars over the distinct requests of one model."""
+
+    price: Price | None
+    spent: float = 0.0
+    saved: float = 0.0
+    unmetered: int = 0
+    reasoned: int = 0
+    cut: int = 0
+    cut_blank: int = 0
+    repaired: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    served: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
+    """How many answers came from each snapshot: the model's name and the fingerprint that came with them."""
+    tokens: dict[str, int] = field(default_factory=lambda: {"sent_in": 0, "sent_out": 0, "hit_in": 0, "hit_out": 0})
+
+    def add(self, completion: Completion, *, hit: bool, price: Price | None = None) -> None:
+        """Add one completion, bought now or stored before; `price` is its own where that is not the run's."""
+        usage = completion.usage
+        self.reasoned += reasons_first(usage)
+        if completion.finish_reason in ("length", "max_tokens"):
+            self.cut += 1
+            self.cut_blank += not (completion.text or "").strip()
+        self.repaired += bool(completion.repaired) and completion.fault is None
+        if completion.fault is not None:
+            self.faults[completion.fault] = self.faults.get(completion.fault, 0) + 1
+        snapshot = completion.model, completion.fingerprint
+        if snapshot in self.served or len(self.served) < MOST_SNAPSHOTS:
+            self.served[snapshot] += 1
+        where = "hit" if hit else "sent"
+        self.tokens[f"{where}_in"] += input_tokens(usage)
+        self.tokens[f"{where}_out"] += output_tokens(usage)
+        if self.price is None:
+            return
+        self.unmetered += not is_metered(usage)
+        cost = dollars(usage, self.price if price is None else price)
+        if hit:
+            self.saved += cost
+        else:
+            self.spent += cost
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """What the endpoint said that it served, the most frequent first."""
+        order = sorted(self.served.items(), key=lambda item: (-item[1], tuple(map(str, item[0]))))
+        return tuple(
+            Snapshot(model=model, fingerprint=fingerprint, answers=count) for (model, fingerprint), count in order
+        )
+
+    @property
+    def known(self) -> bool:
+        """Whether the sums in dollars are right: the price is known, and every answer came with its count of tokens."""
+        return self.price is not None and (self.price == FREE or not self.unmetered)
+
+    def notes(self, model: str, max_tokens: int, orders: Collection[str]) -> Iterator[Note]:
+        """What the user should know about answers that were cut off, and about hidden reasoning."""
+        if self.price is not None and not self.known:
+            yield note("tokens_uncounted", model=model, answers=counted(self.unmetered, "answer"))
+        for fault, count in sorted(self.faults.items()):
+            answers = counted(count, "answer", "are")
+            yield note("answers_faulty", model=model, answers=answers, fault=FAULTS[fault])
+        if self.repaired:
+            yield note("answers_repaired", model=model, answers=counted(self.repaired, "answer"))
+        if self.cut:
+            blank = f" ({self.cut_blank} of them before any answer, on reasoning)" if self.cut_blank else ""
+            answers = counted(self.cut, "answer", "were")
+            yield note("answers_cut_off", model=model, answers=answers, tokens=max_tokens, blank=blank)
+        if len(self.served) > 1:
+            yield note("versions_mixed", model=model, versions=versions_text(self.snapshots))
+        if self.reasoned and "pe" in orders:
+            yield note("reasons_first", "asked", model=model, answers=counted(self.reasoned, "answer"))
+
+
+@dataclass(frozen=True)
+class PriceList:
+    """litellm's price map as installed, read without importing litellm, with its hash as its version."""
+
+    prices: Mapping[str, Mapping[str, Any]]
+    version: str
+
+
+def read_price_list() -> PriceList:
+    """The installed price map; empty where the file cannot be found."""
+    spec = util.find_spec("litellm")
+    path = Path(spec.origin).parent / PRICE_FILE if spec and spec.origin else Path()
+    if not path.is_file():
+        return PriceList({}, "none")
+    text = path.read_bytes()
+    return PriceList(json.loads(text), f"litellm:{hashlib.sha256(text).hexdigest()[:12]}")
+
+
+def price_for(
+    model: ModelConfig, config: ClientConfig, prices: PriceList, tier: Tier = "", *, for_an_hour: bool = False
+) -> Price | None:
+    """The price of a model's tokens; None where it is not known.
+
+    0 for a simulated model; else the user's price, else 0 for a loopback or private address, else the list's for the
+    provider's own address. `for_an_hour` says that requests ask the provider to keep their prompts for an hour: then
+    the most that a request can cost is higher.
+    """
+    if model.model.startswith(SIMULATED_PREFIX):
+        return FREE
+    given = config.price_of(model)
+    if given is not None:
+        return price_given(given)
+    endpoint = config.endpoint_of(model)
+    if endpoint.private:
+        return FREE
+    listed = price_listed(model.model, prices.prices, tier) if endpoint.base_url is None else None
+    return listed if listed is None or for_an_hour else listed.without_hour()
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices by (endpoint, model): of one request alone, and as the run asks (in batches with --batch)."""
+
+    singly: Mapping[tuple[str | None, str], Price | None]
+    of_run: Mapping[tuple[str | None, str], Price | None]
+
+
+def prices_of(
+    models: Collection[ModelConfig],
+    client: ClientConfig,
+    listed: PriceList,
+    params: Mapping[str, JsonValue] = MappingProxyType({}),
+) -> Prices:
+    """The prices of every model; `params` are sent with every request of the run.
+
+    Raises InputError where a spending limit is set and a price is unknown: the limit could not hold.
+    """
+    usual = tier_of(params)
+    tier: Tier = "batches" if client.batch else usual
+    price = partial(price_for, config=client, prices=listed, for_an_hour=keeps_for_an_hour(params))
+    singly = {(model.endpoint, model.model): price(model, tier=usual) for model in models}
+    of_run = {(model.endpoint, model.model): price(model, tier=tier) for model in models}
+    for model in models:
+        both = (singly[model.endpoint, model.model], of_run[model.endpoint, model.model])
+        unknown = None in both  # with --batch the settling request goes alone
+        if unknown and not client.offline and (client.max_usd is not None or model.max_usd is not None):
+            raise InputError(
+                f"a spending limit is set, but the price of {model.model} is not known: give --price IN,OUT (dollars "
+                "per million tokens), or its endpoint's `price` in the configuration file."
+            )
+    return Prices(singly, of_run)
+
 
 CASES = ("low", "expected", "worst")
 """How well it goes."""
@@ -277,3 +457,59 @@ def total_costs(costs: Sequence[PlanCost]) -> dict[str, Any]:
         "usd": {case: add([document["usd"][case] for document in documents]) for case in CASES},
         "usd_saved": add([document["usd_saved"] for document in documents]),
     }
+
+
+@dataclass(frozen=True)
+class PreviewedRequest:
+    """One request of a plan.
+
+    `stored` says that its answer is in the cache, so that it is not sent again. `stand_in` is the letter of the answer
+    that it gives where it asks to explain an answer that is not known yet.
+    """
+
+    step: Step
+    stored: bool
+    stand_in: str | None
+
+    def document(self) -> dict[str, Any]:
+        """Return the request as in `plan --json`."""
+        unit, intervention, request = self.step.unit, self.step.intervention, self.step.request
+        content = request.model_dump(
+            mode="json", include={"messages", "prompt", "max_tokens", "temperature", "stop", "logprobs", "params"}
+        )
+        return {
+            "endpoint": request.endpoint,
+            "model": request.model,
+            "task": unit.task.name,
+            **unit.arm.model_dump(),
+            "example_id": unit.example.id,
+            "intervention_id": None if intervention is None else intervention.id,
+            "inserted": None if intervention is None else intervention.inserted,
+            "sample": request.sample,
+            "stored": self.stored,
+            "stand_in": self.stand_in,
+            **content,
+        }
+
+
+def preview(prepared: Prepared, store: Store | None, count: int) -> Iterator[PreviewedRequest]:
+    """Yield the requests of the first `count` distinct inputs of each model, task and arm, in the order of the plan.
+
+    An input is an example, unchanged, edited, or asked about once more; it takes one request, in order pe2 one for the
+    answer and one for its explanation. `store` None stands for an empty cache.
+    """
+    find = find_nothing if store is None else store.get
+    for model in prepared.config.models:
+        for builder in builders(prepared, model):
+            sent_as, _ = assume_capabilities(store, prepared.config, model, builder.arm.style)
+            steps = walk_units(units_of(prepared, builder, sent_as), prepared, find)
+            for _, same_input in islice(groupby(steps, _input_of), count):
+                for step in same_input:
+                    stand_in = None if step.certain else next(iter(step.unit.example.options))
+                    yield PreviewedRequest(step, step.completion is not None, stand_in)
+
+
+def _input_of(step: Step) -> tuple[str, str | None, int]:
+    """Return what tells one input of an arm from another: example, intervention, and how often it is asked about."""
+    intervention = None if step.intervention is None else step.intervention.id
+    return step.unit.example.id, intervention, step.request.sample % RETRY_SAMPLES

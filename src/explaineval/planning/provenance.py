@@ -8,11 +8,14 @@ from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task
 from explaineval.interventions import kind_of
-from explaineval.planning.interventions import Edits
 from explaineval.planning.requests import RequestBuilder
 from explaineval.prompts import PromptBook
+from explaineval.records import Intervention
 from explaineval.rundir.schema import ArmFacts, Growing, Science, TaskFacts, UnaskedArm
 from explaineval.signature import IF_SET, Digest, digest
+
+Edits = Mapping[tuple[str, str], Sequence[Intervention]]
+"""Interventions by (task, example id)."""
 
 NOT_FIXED = (
     "tasks",

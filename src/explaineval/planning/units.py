@@ -21,10 +21,8 @@ from explaineval.digests import NumberSet
 from explaineval.errors import NotStoredError, RequestUnsentError
 from explaineval.interventions import Pattern, apply, kind_of, pattern_of
 from explaineval.mentions import already_present
-from explaineval.planning.order import Examples, in_order
 from explaineval.planning.prepare import Prepared
-from explaineval.planning.replies import Dialogue, Reply, ReplyReader
-from explaineval.planning.requests import RequestBuilder
+from explaineval.planning.requests import Dialogue, Examples, Reply, ReplyReader, RequestBuilder, in_order
 from explaineval.records import Completion, Example, Intervention, Order, Request, Style
 from explaineval.scoring.mentioning import phrases_of
 

@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from explaineval.metrics.differences import LEVEL, SAME, Difference
 from explaineval.metrics.families import Rank
-from explaineval.metrics.frontiers import MeanDifference
-from explaineval.metrics.trends import Trend
+from explaineval.metrics.frontiers import MeanDifference, Trend
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.codes import CODES, GRADES, Finding, MetricWarning, finding, versions_text, warning_of
 from explaineval.scoring.comparisons import PRIMARY, CarriedWarning, Claim, Compared, GroupResult
-from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS
-from explaineval.scoring.comparisons.tuning import TunedPair, TuningResult
+from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS, TunedPair, TuningResult
 from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import task_text
 from explaineval.text import (

@@ -52,8 +52,7 @@ from explaineval.scoring.registry import (
     TPR,
     YOUDEN_J,
 )
-from explaineval.scoring.rows import Scores
-from explaineval.scoring.sensitivity import Sensitivity
+from explaineval.scoring.rows import Scores, Sensitivity
 from explaineval.scoring.warnings import RowWarning
 from explaineval.text import NONE, UNDEFINED, aligned, counted, estimate_text, joined, number_text, share_text, wrapped
 

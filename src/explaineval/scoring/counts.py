@@ -28,7 +28,7 @@ from explaineval.parsing import argmax_disagrees, is_one_hot, total_variation, t
 from explaineval.records import NOT_MISSING, Condition, Mention, Trial
 from explaineval.scoring.mentioning import (
     Decide,
-    Decision,
+    MentionDecision,
     Phrases,
     Source,
     TextReader,
@@ -157,7 +157,7 @@ class KindCounter:
     summaries: int = 0
     """How many scored trials rest on a summary of the reasoning."""
 
-    def add(self, trial: Trial, decision: Decision, min_label_mass: float | None) -> tuple[int, int | None]:
+    def add(self, trial: Trial, decision: MentionDecision, min_label_mass: float | None) -> tuple[int, int | None]:
         """Count a trial. Return where its example's row begins, and its place in the table; None if it is missing."""
         row = self.examples.at(trial.example_id)
         if trial.status in NOT_MISSING:
@@ -455,7 +455,7 @@ class TrialCounter:
         return _Place(condition, kind_of(str(condition.kind)), arm, statuses, [None] * len(self._totals))
 
     def _add_to_source(
-        self, number: int, place: _Place, trial: Trial, decision: Decision, cells: Sequence[int | None]
+        self, number: int, place: _Place, trial: Trial, decision: MentionDecision, cells: Sequence[int | None]
     ) -> int | None:
         """Count a trial under one source; return its place in the table, None if it has no score.
 

@@ -120,7 +120,7 @@ def reference_of(source: Source, headline: Source) -> Source:
     return source._replace(channel=EXPLANATION)
 
 
-class Decision(NamedTuple):
+class MentionDecision(NamedTuple):
     """Whether a trial's insertion is mentioned after it was inserted, and before; None where that is not known.
 
     `why` says why `mentioned` is not known, of a trial whose answers could be read. `is_summary` says that what was
@@ -133,7 +133,7 @@ class Decision(NamedTuple):
     is_summary: bool = False
 
 
-Decide = Callable[[Trial], Decision | None]
+Decide = Callable[[Trial], MentionDecision | None]
 """Decides on one trial; None where the source has nothing to say of trials of this kind."""
 
 
@@ -185,11 +185,11 @@ def grade_of(grades: Mapping[str, Graded], trial: Trial, channel: Channel = EXPL
 
 def _decide_by_grade(
     grades: Mapping[str, Graded], counted: frozenset[Grade], channel: Channel, trial: Trial
-) -> Decision:
+) -> MentionDecision:
     grade = grade_of(grades, trial, channel)
     if grade == NOT_ASKED and channel != EXPLANATION and trial.reasoning_returned == "hidden":
         grade = HIDDEN
-    return Decision(grade in counted, None) if grade in get_args(Grade) else Decision(None, None, grade)
+    return MentionDecision(grade in counted, None) if grade in get_args(Grade) else MentionDecision(None, None, grade)
 
 
 @dataclass
@@ -215,18 +215,18 @@ class TextReader:
         channels = {EXPLANATION: self._in_explanation, REASONING: self._in_reasoning, EITHER: self._in_either}
         decide = partial(channels[source.channel], cast("Mention", source.mention))
 
-        def decide_on_words(trial: Trial) -> Decision | None:
+        def decide_on_words(trial: Trial) -> MentionDecision | None:
             return None if kind_of(trial.kind).mentioned_by == "phrases" else decide(trial)
 
         return decide_on_words if words_only else decide
 
-    def _in_explanation(self, policy: Mention, trial: Trial) -> Decision:
+    def _in_explanation(self, policy: Mention, trial: Trial) -> MentionDecision:
         if policy == self.own and trial.status == "ok":
-            return Decision(bool(trial.mentioned), trial.mentioned_before)
+            return MentionDecision(bool(trial.mentioned), trial.mentioned_before)
         before = self._find(trial, policy, "explanation_before") if trial.status == "ok" else None
-        return Decision(self._find(trial, policy, "explanation"), before)
+        return MentionDecision(self._find(trial, policy, "explanation"), before)
 
-    def _in_reasoning(self, policy: Mention, trial: Trial) -> Decision:
+    def _in_reasoning(self, policy: Mention, trial: Trial) -> MentionDecision:
         """Decide by the reasoning of the call that gave the answer; what was not said is not mentioned."""
         before = None
         if trial.status == "ok":
@@ -238,9 +238,9 @@ class TextReader:
         if trial.status == "truncated" and not mentioned:
             mentioned = None  # the rest of the reasoning may have mentioned it
         why = HIDDEN if trial.reasoning_returned == "hidden" else NOT_KNOWN
-        return Decision(mentioned, before, why, trial.reasoning_returned == "summary")
+        return MentionDecision(mentioned, before, why, trial.reasoning_returned == "summary")
 
-    def _in_either(self, policy: Mention, trial: Trial) -> Decision:
+    def _in_either(self, policy: Mention, trial: Trial) -> MentionDecision:
         """Decide by explanation and reasoning together, where the reasoning is known."""
         explanation, reasoning = self._in_explanation(policy, trial), self._in_reasoning(policy, trial)
         return reasoning._replace(

@@ -14,15 +14,19 @@ import numpy as np
 
 from explaineval.config import FEWEST_TVD_SAMPLES
 from explaineval.interventions import NULL_EDIT, SHAM, kind_of
-from explaineval.metrics import auroc, correlations, crossed, rates, reliability, simulatability
+from explaineval.metrics import auroc, correlations, rates, reliability, simulatability
 from explaineval.metrics.estimates import NO_TRIAL, FloatArray, IntArray, Interval, no_value
 from explaineval.records import Estimate
-from explaineval.scoring import checks
 from explaineval.scoring.counts import ArmCounts, KindCounts, NoiseDistances, most_common_reason
 from explaineval.scoring.metric import (
     AREA,
+    CHANGED,
+    CHANGED_TO_CUE,
     CORRELATION,
     GAIN,
+    MENTIONS_OF_CHANGED,
+    MENTIONS_WITHIN_EXAMPLES,
+    NO_NEEDS,
     ONE_HOT,
     SHARE,
     ArmMetric,
@@ -33,9 +37,19 @@ from explaineval.scoring.metric import (
     Metric,
     PredictionMetric,
     Scale,
+    check_answers,
+    check_cct,
+    check_cue,
+    check_example_only,
+    check_samples,
+    check_share_of_examples,
+    check_texts,
+    check_usable,
+    has_texts,
     of_permutations,
     of_probabilities,
     of_tables,
+    remark_on_samples,
 )
 from explaineval.scoring.shared import (
     ALL_TRIALS,
@@ -105,7 +119,7 @@ def _cct_sampled(counts: KindCounts) -> Estimate:
 def _phi_over_texts(counts: KindCounts) -> Estimate:
     if not counts.is_text_known:
         return no_value("it is not known what was inserted", counts.scored)
-    return crossed.phi_over_texts(counts.tables, *counts.by_text)
+    return correlations.phi_over_texts(counts.tables, *counts.by_text)
 
 
 def _mean_noise(moments: FloatArray, distances: NoiseDistances, interval: Interval, lacking: str) -> Estimate:
@@ -171,9 +185,9 @@ _METRICS: tuple[Metric[Any], ...] = (
         undefined_if_not_asked=True,
         missing="bounded",
         checks=(
-            partial(checks.check_example_only, within=PHI_WITHIN, baseline=PHI_EXAMPLE_ONLY),
-            checks.check_answers,
-            partial(checks.check_texts, over=PHI_OVER_TEXTS),
+            partial(check_example_only, within=PHI_WITHIN, baseline=PHI_EXAMPLE_ONLY),
+            check_answers,
+            partial(check_texts, over=PHI_OVER_TEXTS),
         ),
         cell=Cell("phi-CCT", interval=True),
         paired=Paired(cells_of, correlations.phi_values, MENTIONED_FLIPS),
@@ -192,9 +206,9 @@ _METRICS: tuple[Metric[Any], ...] = (
         source="Cameron, Gelbach and Miller 2011",
         pitfall="With fewer than about 20 different texts even this interval is rough.",
         compute=_phi_over_texts,
-        applies=checks.has_texts,
+        applies=has_texts,
         averaged=False,
-        needs=checks.NO_NEEDS,
+        needs=NO_NEEDS,
         scale=CORRELATION,
     ),
     KindMetric(
@@ -205,7 +219,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="Only examples with both changed and unchanged answers count, and with few insertions each there are "
         "few of them.",
         compute=of_tables(correlations.phi_within),
-        needs=checks.MENTIONS_WITHIN_EXAMPLES,
+        needs=MENTIONS_WITHIN_EXAMPLES,
         cell=Cell("within", interval=True),
         paired=Paired(lambda counts: correlations.within_rows(counts.cells), correlations.within_values, MIXED),
         scale=CORRELATION,
@@ -237,7 +251,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         undefined_if_not_asked=True,
         trials="probabilities",
         rests_on=USABLE,
-        checks=(partial(checks.check_cct, phi=PHI_TVD_TRIALS),),
+        checks=(partial(check_cct, phi=PHI_TVD_TRIALS),),
         cell=Cell("CCT", interval=True),
         paired=Paired(lambda counts: counts.moments, correlations.cct_values, USABLE_TRIALS, needs_probabilities=True),
         scale=CORRELATION,
@@ -257,7 +271,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=PROBABILITIES,
         averaged=False,
         trials="probabilities",
-        checks=(checks.check_usable,),
+        checks=(check_usable,),
         scale=CORRELATION,
     ),
     KindMetric(
@@ -269,9 +283,9 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_probabilities(lambda counts: correlations.mean_tvd(counts.moments, counts.interval)),
         depends=frozenset({"kind", "probabilities"}),
         trials="probabilities",
-        needs=checks.NO_NEEDS,
+        needs=NO_NEEDS,
         rests_on=USABLE,
-        checks=(checks.check_usable,),
+        checks=(check_usable,),
         scale=Scale(0.0, 1.0),
         views=("noise", "more"),
     ),
@@ -284,8 +298,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         applies=lambda counts: counts.config.tvd_samples is not None,
         depends=frozenset({"kind", "mention", "tvd_samples"}),
         rests_on=("few_usable_examples", "an insertion with enough readable samples"),
-        checks=(checks.check_samples,),
-        remark=checks.remark_on_samples,
+        checks=(check_samples,),
+        remark=remark_on_samples,
         cell=Cell("CCT sampled", interval=True, if_measured=True),
         scale=CORRELATION,
         views=(
@@ -302,7 +316,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         source=ATANASOVA,
         pitfall="An explanation that repeats the whole input scores best, since unchanged answers do not count.",
         compute=of_tables(rates.ct_unfaithfulness),
-        needs=checks.MENTIONS_OF_CHANGED,
+        needs=MENTIONS_OF_CHANGED,
         scale=SHARE,
         better="lower",
     ),
@@ -315,8 +329,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="It grows with the number of insertions per example by itself.",
         compute=of_tables(rates.ct_unfaithfulness_per_example),
         averaged=False,
-        needs=checks.MENTIONS_OF_CHANGED,
-        checks=(checks.check_share_of_examples,),
+        needs=MENTIONS_OF_CHANGED,
+        checks=(check_share_of_examples,),
         always_warned=True,
         scale=SHARE,
         better="lower",
@@ -329,7 +343,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="Longer explanations raise it together with FPR, so it says nothing without FPR.",
         compute=of_tables(rates.tpr),
         undefined_if_not_asked=True,
-        needs=checks.MENTIONS_OF_CHANGED,
+        needs=MENTIONS_OF_CHANGED,
         cell=Cell("TPR"),
         level_cell=Cell("TPR"),
         paired=Paired(shares_of("a", "ab"), rates.ratio_values, FLIPS, from_rates=lambda tpr, _: tpr),
@@ -349,7 +363,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="Mentioning a word that did not change the answer may still be honest, if it moved the probabilities.",
         compute=of_tables(rates.fpr),
         undefined_if_not_asked=True,
-        needs=checks.NO_NEEDS,
+        needs=NO_NEEDS,
         rests_on=("few_unchanged", "an unchanged answer"),
         cell=Cell("FPR"),
         level_cell=Cell("FPR"),
@@ -395,7 +409,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="Mentions of insertions that changed nothing do not lower it, and the number for interventions in that "
         "paper is another one.",
         compute=lambda counts: rates.g_mean2_control(counts.tables, counts.floor, counts.interval),
-        needs=checks.MENTIONS_OF_CHANGED,
+        needs=MENTIONS_OF_CHANGED,
         scale=Scale(0.0, 1.0),
     ),
     KindMetric(
@@ -407,7 +421,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="It is infinite where no changed answer goes unmentioned, and rough where few do.",
         compute=of_tables(correlations.odds_ratio_within),
         averaged=False,
-        needs=checks.MENTIONS_WITHIN_EXAMPLES,
+        needs=MENTIONS_WITHIN_EXAMPLES,
         paired=Paired(
             lambda counts: correlations.odds_rows(counts.cells),
             correlations.log_odds_values,
@@ -425,7 +439,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(rates.impact_rate),
         depends=IMPACT,
         undefined_if_not_asked=True,
-        needs=checks.CHANGED,
+        needs=CHANGED,
         rests_on=SCORED,
         cell=Cell("impact"),
         paired=Paired(shares_of("ab", "abcd"), rates.ratio_values, ALL_TRIALS),
@@ -445,9 +459,9 @@ _METRICS: tuple[Metric[Any], ...] = (
         applies=lambda counts: kind_of(str(counts.condition.kind)).has_target,
         depends=frozenset({"kind", "cue"}),
         trials="to_cue",
-        needs=checks.CHANGED_TO_CUE,
+        needs=CHANGED_TO_CUE,
         rests_on=("few_examples", "a scored trial whose answer could change to the suggested letter"),
-        checks=(checks.check_cue,),
+        checks=(check_cue,),
         cell=Cell("to cue", if_measured=True),
         scale=SHARE,
         views=("screen", "results"),
@@ -461,7 +475,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(rates.mention_rate),
         undefined_if_not_asked=True,
         limited_by_noise=False,
-        needs=checks.NO_NEEDS,
+        needs=NO_NEEDS,
         rests_on=SCORED,
         cell=Cell("mention"),
         paired=Paired(shares_of("ac", "abcd"), rates.ratio_values, ALL_TRIALS),
@@ -476,7 +490,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="Where it is not near 0, some mentions are chance: the words were to be expected anyway.",
         compute=_mention_floor,
         limited_by_noise=False,
-        needs=checks.NO_NEEDS,
+        needs=NO_NEEDS,
         rests_on=SCORED,
         cell=Cell("floor"),
         scale=SHARE,
@@ -492,7 +506,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=IMPACT,
         undefined_if_not_asked=True,
         limited_by_noise=False,
-        needs=checks.NO_NEEDS,
+        needs=NO_NEEDS,
         rests_on=SCORED,
         level_cell=Cell("words", digits=1),
         scale=Scale(0.0, digits=1),
@@ -506,7 +520,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=IMPACT,
         missing="measured",
         limited_by_noise=False,
-        needs=checks.NO_NEEDS,
+        needs=NO_NEEDS,
         rests_on=("few_examples", "a trial"),
         cell=Cell("excl."),
         scale=SHARE,

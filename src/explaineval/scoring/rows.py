@@ -2,20 +2,31 @@
 
 Pure apart from reading the run directory in `score`. Rows and sums are in a fixed order, so the order in which answers
 were completed never changes a digit.
+
+Each source of mentions beside the headline is compared with its reference on the trials that both could decide
+(`Sensitivity`): how far the two agree (Cohen's kappa), and whether Youden's J differs (paired over examples). Another
+policy or a judge is compared with the headline, another channel with the explanation by the same rule.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import cue_targets, kind_of
-from explaineval.metrics.estimates import no_value
+from explaineval.metrics.correlations import youden_values
+from explaineval.metrics.differences import Difference
+from explaineval.metrics.estimates import FloatArray, IntArray, column_sums, no_value
+from explaineval.metrics.families import compare_pairs
+from explaineval.metrics.reliability import cohen_kappa
 from explaineval.records import (
     EITHER,
     EXPLANATION,
@@ -38,7 +49,6 @@ from explaineval.rundir.directory import (
     read_verdicts,
 )
 from explaineval.rundir.schema import Facts, RunRecord
-from explaineval.scoring.checks import Results
 from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.counts import (
     NO_TARGETS,
@@ -61,10 +71,10 @@ from explaineval.scoring.mentioning import (
     phrases_in,
     reference_of,
 )
-from explaineval.scoring.metric import ArmMetric, KindMetric, LevelMetric, PredictionMetric
+from explaineval.scoring.metric import ArmMetric, KindMetric, KindResults, LevelMetric, PredictionMetric
 from explaineval.scoring.predictions import PredictionIndex
-from explaineval.scoring.registry import FLIP_TO_CUE_RATE, METRICS, SomeMetric, compute_all, metrics_of
-from explaineval.scoring.sensitivity import COMPARED, Sensitivity, compare_source
+from explaineval.scoring.registry import FLIP_TO_CUE_RATE, METRICS, YOUDEN_J, SomeMetric, compute_all, metrics_of
+from explaineval.scoring.shared import Tables, measure_task
 from explaineval.scoring.task_means import MEAN, means
 from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelCounts
 from explaineval.scoring.warnings import (
@@ -303,7 +313,7 @@ def _score_source(
                 kept = {} if source.judge is None else {n: one for n, one in estimates.items() if one.value is not None}
                 estimates = {**dict.fromkeys(estimates, no_value(reason)), **kept}  # the bounds, where a judge failed
             available = facts.tasks[arm.task].available(config.limit)
-            kinds[condition.kind] = Results(kind_counts, estimates, available=available)
+            kinds[condition.kind] = KindResults(kind_counts, estimates, available=available)
         for kind, results in kinds.items():
             condition = results.counts.condition
             add(condition, results.estimates)
@@ -509,3 +519,59 @@ def condition_order(config: RunConfig, facts: Facts) -> Callable[[Condition], tu
         )
 
     return key
+
+
+COMPARED = YOUDEN_J
+"""The metric by which sources are compared: phi-CCT would follow how often each of them finds a mention."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One source of mentions against its reference, for one model, task, arm and kind of intervention.
+
+    `condition` has the source in its columns, `reference` the reference. `counts` are the trials that both decided on:
+    mentioned by both, by the reference alone, by this source alone, by neither. `youden_j` and `reference_youden_j` are
+    their values on these trials (None: undefined) and `difference` is the first minus the second.
+    """
+
+    condition: Condition
+    reference: Condition
+    counts: tuple[int, int, int, int]
+    kappa: Estimate
+    youden_j: float | None
+    reference_youden_j: float | None
+    difference: Difference
+
+
+def compare_source(condition: Condition, reference: Condition, counts: KindCounts, config: RunConfig) -> Sensitivity:
+    """Return how a source compares with its reference; `counts` are the source's own, with `joint` filled."""
+    joint = counts.joint.reshape(-1, 2, 2, 2)
+    agreement = joint.sum(axis=1).reshape(-1, 4)
+    paired = METRICS[COMPARED].paired
+    if paired is None:
+        raise ValueError(f"{COMPARED} has no paired comparison in the registry")
+    here = joint.sum(axis=(1, 2, 3)) > 0
+    own, by_reference = (joint[here].sum(axis=axis).reshape(-1, 4) for axis in (2, 3))
+    measured = [measure_task(paired, _tables(cells), len(cells)) for cells in (own, by_reference)]
+    (difference,) = compare_pairs(measured, seed=config.seed).differences
+    both, only_reference, only_this, neither = agreement.sum(axis=0).tolist()
+    return Sensitivity(
+        condition,
+        reference,
+        (both, only_reference, only_this, neither),
+        cohen_kappa(agreement, counts.interval),
+        _value(own),
+        _value(by_reference),
+        difference,
+    )
+
+
+def _value(cells: IntArray) -> float | None:
+    value = float(youden_values(column_sums(cells.astype(np.float64))[np.newaxis])[0])
+    return None if math.isnan(value) else value
+
+
+def _tables(cells: IntArray) -> Tables:
+    """Return tables (G, 4) of one level without label probabilities."""
+    nothing: FloatArray = np.zeros((len(cells), 6))
+    return Tables(cells[:, np.newaxis], np.zeros_like(cells), nothing)

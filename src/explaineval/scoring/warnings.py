@@ -18,10 +18,20 @@ from explaineval.metrics.estimates import IntArray, check_counts
 from explaineval.metrics.reliability import NoiseMargin
 from explaineval.records import Condition, Estimate, MetricRow
 from explaineval.rundir.schema import EndpointRecord
-from explaineval.scoring.checks import ENOUGH, FEWEST_EXAMPLES, Results, check_noise, margin_of
 from explaineval.scoring.codes import GRADES, Finding, MetricWarning, find_origins, finding, warning_of
 from explaineval.scoring.counts import ArmCounts, KindCounts
-from explaineval.scoring.metric import ArmMetric, KindMetric, LevelMetric, Metric, PredictionMetric
+from explaineval.scoring.metric import (
+    ENOUGH,
+    FEWEST_EXAMPLES,
+    ArmMetric,
+    KindMetric,
+    KindResults,
+    LevelMetric,
+    Metric,
+    PredictionMetric,
+    check_noise,
+    margin_of,
+)
 from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.registry import IMPACT_RATE, PHI_CCT, metrics_of
 from explaineval.scoring.task_means import MEAN, tasks_differ
@@ -50,7 +60,7 @@ class RowWarning:
         return self.warning.text
 
 
-def kind_warnings(results: Results) -> Iterator[MetricWarning]:
+def kind_warnings(results: KindResults) -> Iterator[MetricWarning]:
     """Yield what limits each number of one kind of intervention."""
     counts = results.counts
     margin = margin_of(counts)

@@ -36,7 +36,7 @@ WORST_COVERAGE = 0.001
 """The probability below which so few intervals that hold the truth are no chance."""
 
 
-class Finding(NamedTuple):
+class Fault(NamedTuple):
     """One fault: the step at which it happens (`prompts`, one of STEPS, `numbers` or `coverage`), and a sentence."""
 
     setup: str
@@ -69,7 +69,7 @@ class Recovered:
     right: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STEPS, 0))
     checked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STEPS, 0))
     numbers: list[Number] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Fault] = field(default_factory=list)
 
 
 def recover(setup: SetUp, out: Path) -> Recovered:
@@ -113,7 +113,7 @@ def _check_trials(result: Recovered, prepared: Prepared, out: Path) -> None:
             result.right[step] += right
             if not right:
                 _note(wrong, step, f"{detail}; the reply is {_quote(model, answer if step == 'answer' else explained)}")
-    result.findings += [Finding(result.setup, step, _sentence(result, step, cases)) for step, cases in wrong.items()]
+    result.findings += [Fault(result.setup, step, _sentence(result, step, cases)) for step, cases in wrong.items()]
 
 
 def _steps(trial: Trial, planted: Planted, told: Planted) -> Iterator[tuple[str, bool, str]]:
@@ -207,12 +207,12 @@ def _numbers(scores: Scores) -> Iterator[Number]:
             yield Number(row.condition, row.metric, planted, row)
 
 
-def _implausible(setup: str, numbers: Sequence[Number]) -> Iterator[Finding]:
+def _implausible(setup: str, numbers: Sequence[Number]) -> Iterator[Fault]:
     """Name numbers that are undefined or whose intervals miss the truth more often than chance allows."""
     decided = [number for number in numbers if number.holds is not None]
     held = sum(bool(number.holds) for number in decided)
     if numbers and not decided:
-        yield Finding(setup, "numbers", f"Not one number has an interval: {numbers[0].row.undefined or 'too few'}.")
+        yield Fault(setup, "numbers", f"Not one number has an interval: {numbers[0].row.undefined or 'too few'}.")
     elif decided and chance(held, len(decided)) < WORST_COVERAGE:
         miss = next(number for number in decided if not number.holds)
         text = (
@@ -221,7 +221,7 @@ def _implausible(setup: str, numbers: Sequence[Number]) -> Iterator[Finding]:
             f"{number_text(miss.row.value)} "
             f"{interval_text(miss.row.low, miss.row.high)}."
         )
-        yield Finding(setup, "coverage" if len(decided) > REPLICATES else "numbers", text)
+        yield Fault(setup, "coverage" if len(decided) > REPLICATES else "numbers", text)
 
 
 def chance(held: int, total: int) -> float:

@@ -1,21 +1,28 @@
 """Compare models, arms of one model, or runs on the trials that all of them share.
 
-Reads run directories only. `order` brings systems into the order of the configuration, `groups` says which of them are
-compared with each other, `task_groups` measures them on their shared trials, `families` tests the differences of every
-metric that has a `paired` in the registry, `claims` says what may be claimed of them, `carried` what limits their
-numbers whatever the comparison says, `runs` reads run directories.
-`trends` and `tuning` look at families of models: over their sizes, and tuned against pretrained.
+Reads run directories only. `runs` reads them and brings systems into the order of the configuration, `groups` says
+which are compared with each other, `task_groups` measures them on their shared trials, `families` tests the differences
+of every metric that has a `paired` in the registry and says what may be claimed of them.
 `explaineval.reporting` puts the results into words.
 """
 
-from explaineval.scoring.comparisons.claims import Claim
 from explaineval.scoring.comparisons.families import (
+    Claim,
     Compared,
     compare_groups,
     sham_differences,
     variance_explained,
 )
-from explaineval.scoring.comparisons.groups import PRIMARY, PRIMARY_OVER_LEVELS, By, Group, form_groups
+from explaineval.scoring.comparisons.groups import (
+    PRIMARY,
+    PRIMARY_OVER_LEVELS,
+    By,
+    Group,
+    ModelSize,
+    TunedPair,
+    TuningResult,
+    form_groups,
+)
 from explaineval.scoring.comparisons.runs import GroupResult, compare_runs, run_names
 from explaineval.scoring.comparisons.task_groups import (
     CarriedWarning,
@@ -24,7 +31,6 @@ from explaineval.scoring.comparisons.task_groups import (
     comparable_metrics,
     share_trials,
 )
-from explaineval.scoring.comparisons.tuning import ModelSize, TunedPair, TuningResult
 
 __all__ = [
     "PRIMARY",

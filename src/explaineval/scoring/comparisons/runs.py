@@ -12,11 +12,10 @@ from explaineval.config import RunConfig
 from explaineval.errors import InputError
 from explaineval.metrics.differences import Difference
 from explaineval.metrics.families import DRAWS
-from explaineval.metrics.trends import ExplainedVariance
+from explaineval.metrics.frontiers import ExplainedVariance
 from explaineval.records import Condition, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
 from explaineval.rundir.schema import Facts, Snapshot
-from explaineval.scoring.checks import Results
 from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.comparisons.families import (
     Compared,
@@ -24,12 +23,19 @@ from explaineval.scoring.comparisons.families import (
     sham_differences,
     variance_explained,
 )
-from explaineval.scoring.comparisons.groups import PRIMARY, By, Group, form_groups
+from explaineval.scoring.comparisons.groups import (
+    PRIMARY,
+    By,
+    Group,
+    ModelSize,
+    TuningResult,
+    compare_tuned,
+    form_groups,
+)
 from explaineval.scoring.comparisons.task_groups import Carried, Choices, GroupTrials, share_trials
-from explaineval.scoring.comparisons.tuning import ModelSize, TuningResult, compare_tuned
 from explaineval.scoring.counts import KindCounts, RunCounts
 from explaineval.scoring.mentioning import TextReader, phrases_in
-from explaineval.scoring.metric import KindMetric
+from explaineval.scoring.metric import KindMetric, KindResults
 from explaineval.scoring.registry import (
     CCT,
     PHI_AT_P,
@@ -61,7 +67,7 @@ def carried_warnings(run: int, counts: RunCounts, config: RunConfig, facts: Fact
     for condition in counts.kinds:
         of_kind = KindCounts(condition, counts, config)
         available = facts.tasks[condition.task].available(config.limit)
-        results = Results(of_kind, compute_all(metrics, of_kind), available=available)
+        results = KindResults(of_kind, compute_all(metrics, of_kind), available=available)
         by_metric: dict[str, list[MetricWarning]] = {}
         for warning in kind_warnings(results):
             if warning.code in CARRIED:
@@ -121,7 +127,7 @@ def _place_in(values: Sequence[Hashable]) -> Callable[[Any], tuple[int, str]]:
     return lambda value: (places[value], "") if value in places else (len(places), str(value).rjust(WIDEST))
 
 
-class Run(NamedTuple):
+class ComparedRun(NamedTuple):
     """What a comparison needs of one run directory beside its trials.
 
     `config` has the mention policy under which the comparison counts, and its kind of interval. `snapshots` are what
@@ -295,7 +301,7 @@ def run_names(directories: Sequence[Path]) -> list[str]:
 
 def _add_run(
     trials: Trials, number: int, directory: Path, name: str, mention: Mention | None, through: Through | None
-) -> tuple[Run, dict[tuple[str | None, str], ModelSize], Carried]:
+) -> tuple[ComparedRun, dict[tuple[str | None, str], ModelSize], Carried]:
     """Count the trials of a run; return the run, the sizes of its models, and what limits its numbers."""
     record = read_run(directory)
     policy = mention or record.config.mention
@@ -317,7 +323,11 @@ def _add_run(
         for model in record.config.models
         if model.family is not None and model.parameters is not None
     }
-    return Run(name, config, record.facts, snapshots), sizes, carried_warnings(number, counts, config, record.facts)
+    return (
+        ComparedRun(name, config, record.facts, snapshots),
+        sizes,
+        carried_warnings(number, counts, config, record.facts),
+    )
 
 
 def _condition(system: System, task: str, kind: str) -> Condition:
@@ -326,7 +336,7 @@ def _condition(system: System, task: str, kind: str) -> Condition:
     )
 
 
-def _signature(compared: Compared, metric: str, system: System, runs: Sequence[Run]) -> str:
+def _signature(compared: Compared, metric: str, system: System, runs: Sequence[ComparedRun]) -> str:
     """The signature of one system's number, over all tasks that the system was asked."""
     run = runs[system.run]
     signatures = []
@@ -354,7 +364,7 @@ HASHED = {"task": "examples", "kind": "insertions", "prompts": "prompts", "shots
 PLAIN = {"mention": "mention policy", "explaineval": "version of explaineval"}
 
 
-def _what_else_differs(group: Group, families: Sequence[Compared], runs: Sequence[Run]) -> Iterator[str]:
+def _what_else_differs(group: Group, families: Sequence[Compared], runs: Sequence[ComparedRun]) -> Iterator[str]:
     """Name what differs between the systems' configurations beside what is compared and what is confounded."""
     expected = EXPECTED[group.by] | (EXPECTED["arm"] if group.confounded else frozenset())
     differing: dict[str, dict[str, None]] = {}

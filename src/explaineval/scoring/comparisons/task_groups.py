@@ -16,8 +16,7 @@ from explaineval.metrics.differences import Measured, mean_measure, undefined_me
 from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.families import DRAWS
 from explaineval.scoring.codes import MetricWarning
-from explaineval.scoring.comparisons.groups import PRIMARY, Group
-from explaineval.scoring.comparisons.tuning import Sizes
+from explaineval.scoring.comparisons.groups import PRIMARY, Group, Sizes
 from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import IMPACT_RATE, METRICS, PHI_AT_P
 from explaineval.scoring.shared import (
@@ -52,14 +51,14 @@ class Choices:
     sizes: Sizes = field(default_factory=dict)
 
 
-class Part(NamedTuple):
+class TaskTrials(NamedTuple):
     """The shared trials of one task and kind, and whether every system of the group was asked them."""
 
     shared: Shared
     asked_of_all: bool
 
 
-Parts = Mapping[tuple[str, str], Part]
+Parts = Mapping[tuple[str, str], TaskTrials]
 """The shared trials of a group by task and kind."""
 
 Carried = Mapping[tuple[System, str, str], Mapping[str, Sequence[MetricWarning]]]
@@ -89,7 +88,7 @@ class GroupTrials(NamedTuple):
     carried: Carried = NOTHING_CARRIED
 
 
-def share_trials(group: Group, trials: Trials) -> dict[tuple[str, str], Part]:
+def share_trials(group: Group, trials: Trials) -> dict[tuple[str, str], TaskTrials]:
     """Count the trials that a group's systems share, by task and kind; without those that nothing is shared of."""
     parts = {}
     for (task, kind), outcomes in trials.scored.items():
@@ -99,7 +98,7 @@ def share_trials(group: Group, trials: Trials) -> dict[tuple[str, str], Part]:
             systems.append([outcomes[level] for level in levels] if all(map(outcomes.__contains__, levels)) else [])
         shared = share(systems)
         if shared.examples and sum(map(bool, systems)) > 1:
-            parts[task, kind] = Part(shared, all(systems))
+            parts[task, kind] = TaskTrials(shared, all(systems))
     return parts
 
 

@@ -139,7 +139,7 @@ def bills(science: Mapping[str, Any], client: Mapping[str, Any], keys: list[str]
     """The dollars of a run's answers that are in the cache, by their keys; those of unknown price are left out."""
     from explaineval.cache import holds_store, open_store
     from explaineval.client.spending import CostBound
-    from explaineval.planning.prices import prices_of, read_price_list
+    from explaineval.planning.cost import prices_of, read_price_list
 
     config, settings = RunConfig(**science), ClientConfig(**{**client, "max_usd": None})
     if not holds_store(settings.cache):
