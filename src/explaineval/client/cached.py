@@ -165,7 +165,7 @@ LOOK_AT_HOLDERS = 0.5
 
 
 @dataclass
-class RequestCounts:
+class CacheCounts:
     """Counts of distinct requests: answered from the store, sent (answered or not), and unsent.
 
     `shared` counts the hits whose answer another process stored while this one was about to ask, `in_batches` the
@@ -197,7 +197,7 @@ class CachedClient:
     claims: Claims | None = None
     storing: StoringClient | None = None
     """The layer below that stores answers, which knows what was sent."""
-    counts: RequestCounts = field(default_factory=RequestCounts)
+    counts: CacheCounts = field(default_factory=CacheCounts)
     on_answer: Callable[[Request, Completion, bool], None] = lambda *_: None
     """Called once for each distinct request that is answered; `hit` says whether the answer was stored already."""
     on_unsent: Callable[[Request], None] = lambda *_: None

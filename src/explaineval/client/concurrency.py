@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from explaineval.client.outage import Availability
 from explaineval.client.protocol import Client, SharedLimits
+from explaineval.client.retries import Availability
 from explaineval.client.spending import OverbillingCheck, texts_of
 from explaineval.cost import total_tokens
 from explaineval.errors import EndpointError, RequestUnsentError, TransientError, WithheldError

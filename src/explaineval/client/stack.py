@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Self, get_args
 from explaineval.cache import Claims, Store
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
 from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient, RateLimit
-from explaineval.client.endpoints.openai_routes import check_route
-from explaineval.client.outage import Availability, ProbeTurns
+from explaineval.client.endpoints.routes import check_route
 from explaineval.client.protocol import Client, SharedLimits, SpendingAccount, Transport
-from explaineval.client.retries import RetryingClient
+from explaineval.client.retries import Availability, ProbeTurns, RetryingClient
 from explaineval.client.spending import (
     Budget,
     BudgetedClient,
@@ -34,7 +33,7 @@ from explaineval.errors import EndpointError, InputError
 from explaineval.records import Completion, Request
 
 if TYPE_CHECKING:
-    from explaineval.client.cluster.ray_workers import RayWorkers
+    from explaineval.client.ray_workers import RayWorkers
 
 TRANSPORTS = {
     "litellm": "explaineval.client.litellm_client:LiteLLMClient",
@@ -170,7 +169,7 @@ class ClientStack:
 
     def _open_on_workers(self, name: str) -> Transport:
         """Return a transport of this name whose requests are sent by workers on Ray, which all transports share."""
-        from explaineval.client.cluster.ray_workers import WORKERS, RayWorkers, WorkerTransport
+        from explaineval.client.ray_workers import WORKERS, RayWorkers, WorkerTransport
 
         if self._workers is None:
             config = self.config

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from explaineval.cache import Claims, Store, spread
 from explaineval.client.batches.providers import check_batches
-from explaineval.client.cluster.ray_workers import check_engine
 from explaineval.client.protocol import SharedLimits
+from explaineval.client.ray_workers import check_engine
 from explaineval.datasets import shots_of
 from explaineval.errors import ExitCode, InputError, InUseError, StoreError
 from explaineval.execution.model_run import ModelRun, check_verdicts, embedded_transports

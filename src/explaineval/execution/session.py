@@ -16,7 +16,7 @@ from urllib.request import getproxies
 
 from explaineval.cache import Claims, Store, holds_store, open_store, request_key
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
-from explaineval.client.cached import AnswerWriter, CachedClient, RequestCounts, StoredOnlyClient
+from explaineval.client.cached import AnswerWriter, CacheCounts, CachedClient, StoredOnlyClient
 from explaineval.client.endpoints.capabilities import (
     Build,
     Capabilities,
@@ -26,7 +26,7 @@ from explaineval.client.endpoints.capabilities import (
     older_verdicts,
     stored_probe,
 )
-from explaineval.client.endpoints.token_limits import LimitNames
+from explaineval.client.endpoints.routes import LimitNames
 from explaineval.client.protocol import Client, SharedLimits, SpendingAccount, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack
@@ -265,12 +265,12 @@ class ModelSession:
         """
         error = raised or self.billing_error or self.layers.limited.down or self.layers.limited.availability.error
         if self.error is None and error is not None:
-            from explaineval.client.endpoints.model_list import name_served_models
+            from explaineval.client.endpoints.probe import name_served_models
 
             self.error = await name_served_models(error, self.client.endpoint_of(self.model))
 
     @property
-    def counts(self) -> RequestCounts:
+    def counts(self) -> CacheCounts:
         """How many distinct requests were answered, sent and not sent."""
         return self.cached.counts
 

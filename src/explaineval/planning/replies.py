@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from explaineval.cache import request_key
-from explaineval.client.reasoning import UNKNOWN, Reasoning, reasoning_of
+from explaineval.client.responses import UNKNOWN, Reasoning, reasoning_of
 from explaineval.config import Arm
 from explaineval.errors import RequestUnsentError
 from explaineval.parsing import (

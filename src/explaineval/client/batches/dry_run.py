@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from explaineval.client.endpoints import guard
-from explaineval.client.endpoints.token_limits import Renamed
+from explaineval.client.endpoints.routes import Renamed
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.records import Completion, Message, Request

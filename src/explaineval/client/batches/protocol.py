@@ -24,10 +24,8 @@ import httpx
 from explaineval.client.batches.dry_run import DUMMY_KEY, DryRunClient
 from explaineval.client.batches.journal import JournalEntry
 from explaineval.client.endpoints import guard
-from explaineval.client.endpoints.api_keys import advice_on, key_of
-from explaineval.client.endpoints.bodies import MOST_BYTES, MOST_VALUES, TooLargeError, measure
-from explaineval.client.endpoints.origins import declared_origins
-from explaineval.client.endpoints.token_limits import Renamed
+from explaineval.client.endpoints.bodies import MOST_BYTES, MOST_VALUES, OverBoundsError, measure
+from explaineval.client.endpoints.routes import Renamed, advice_on, declared_origins, key_of
 from explaineval.client.errors import NO_HOST, Advice, chain, classify
 from explaineval.client.responses import read_json
 from explaineval.config import Endpoint
@@ -229,9 +227,9 @@ class BatchProvider(ABC):
         """Parse a line of results. Its size is checked before its JSON is parsed."""
         try:
             if line.endswith(TOO_LONG):
-                raise TooLargeError("too long")
+                raise OverBoundsError("too long")
             measure(line, MOST_VALUES)
-        except TooLargeError:
+        except OverBoundsError:
             match = CUSTOM_ID.search(line, 0, CUT)
             return ResultLine(match[1].decode("ascii") if match else None, oversized=True)
         try:

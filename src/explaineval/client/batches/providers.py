@@ -9,7 +9,7 @@ from explaineval.errors import InputError
 
 if TYPE_CHECKING:
     from explaineval.client.batches.protocol import BatchProvider
-    from explaineval.client.endpoints.token_limits import Renamed
+    from explaineval.client.endpoints.routes import Renamed
 
 OPENAI_SHAPED = ("openai", "azure")
 ANTHROPIC = "anthropic"
