@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.cache import open_store, request_key
+from explaineval.client.batches.client import BatchFailure
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
-from explaineval.client.batches.protocol import BatchFailure
 from explaineval.client.batches.providers import check_batches
 from explaineval.client.cached import StoredOnlyClient
 from explaineval.client.spending import Budget, BudgetedClient, CostBound, SpendingLimit

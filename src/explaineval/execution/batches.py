@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from explaineval.cache import request_key
+from explaineval.client.batches.client import BatchFailure
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal
-from explaineval.client.batches.protocol import BatchFailure
-from explaineval.client.batches.run import run_batches
+from explaineval.client.batches.machine import run_batches
 from explaineval.client.batches.submit import BatchSession, CheckedClient, pause
 from explaineval.client.protocol import SpendingAccount
 from explaineval.client.spending import BudgetedClient, CostBound, SpendingLimit

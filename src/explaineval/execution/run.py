@@ -115,7 +115,7 @@ class Run:
         self.prices = prices_of(self.config.models, self.client, listed, self.config.params)
         if self.client.batch and not self.client.offline:
             for model in self.config.models:
-                check_batches(model, self.client.endpoint_of(model))
+                check_batches(model.model, self.client.endpoint_of(model))
         wanted = self.config.until_half_width
         self.looks = None if wanted is None else Looks(prepared, wanted)
         self.keep = keep or not any(task.examples for task in prepared.tasks)  # an empty shard is a result too

@@ -330,9 +330,10 @@ class ModelSession:
 
     def _check_batches_first(self, transport: Transport, journal: BatchJournal) -> CheckedClient:
         """Return the client that sends nothing by the transport before the endpoint has taken batches."""
-        from explaineval.client.batches.providers import provider_for
+        from explaineval.client.batches.client import BatchClient
         from explaineval.client.batches.submit import CheckedClient
 
         renamed = transport.renamed if isinstance(transport, LimitNames) else None
-        provider = provider_for(self.model, self.client.endpoint_of(self.model), self.client.timeout, renamed)
+        endpoint = self.client.endpoint_of(self.model)
+        provider = BatchClient(endpoint, self.model.model, timeout=self.client.timeout, renamed=renamed)
         return CheckedClient(transport, provider, journal.has_batches)

@@ -1,6 +1,6 @@
 """Submission of batches: requests are prepared as the ordinary client would send them, recorded, and submitted.
 
-`BatchSession` is what submission (here) and tracking (`track`) share.
+`BatchSession` is what submission and the state machine (`machine`) share.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from explaineval.cache import Claims, Store
+from explaineval.client.batches.client import BatchClient, BatchFailure
 from explaineval.client.batches.journal import BatchJournal, JournalEntry
-from explaineval.client.batches.protocol import BatchFailure, BatchItem, BatchProvider
+from explaineval.client.batches.providers import BatchItem
 from explaineval.client.protocol import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request
@@ -78,7 +79,7 @@ class BatchSession:
     entries of batches by tag.
     """
 
-    provider: BatchProvider
+    provider: BatchClient
     store: Store
     journal: BatchJournal
     stopping: asyncio.Event
@@ -155,7 +156,7 @@ class CheckedClient:
     """
 
     inner: Client
-    provider: BatchProvider
+    provider: BatchClient
     has_batches: Callable[[], bool]
     _checked: bool = field(default=False, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
