@@ -171,10 +171,10 @@ def test_pending_keys_are_of_this_model_and_endpoint(tmp_path: Path) -> None:
 def test_which_models_have_batches(model: str, url: str | None, refused: str) -> None:
     """OpenAI, Anthropic, and Azure with its address; everybody else is refused by name."""
     if not refused:
-        check_batches(ModelConfig(model=model), Endpoint(url))
+        check_batches(model, Endpoint(url))
         return
     with pytest.raises(InputError, match=refused) as caught:
-        check_batches(ModelConfig(model=model), Endpoint(url))
+        check_batches(model, Endpoint(url))
     assert model in str(caught.value)
 
 

@@ -190,7 +190,7 @@ class DirectClient(LimitNames):
         self._timeout = timeout
         SECRETS.learn(os.environ)
         watch_clients(AiohttpTransport, httpx.AsyncHTTPTransport, httpx.HTTPTransport)
-        self.wire = Wire(_open_pool)
+        self.wire: Wire = Wire(open_pool)
         self._urls: dict[tuple[str | None, Style], httpx.URL] = {}
         self._origins: dict[str | None, tuple[Origin, ...]] = {}
 
@@ -228,7 +228,7 @@ class DirectClient(LimitNames):
         )
         try:
             with allow(attempt):
-                response = await self._post(self._build(request, endpoint, key), attempt)
+                response = await self.wire.send(self._build(request, endpoint, key), attempt)
             if not response.is_success:
                 raise StatusError(response)
             return without_secrets(self._read(attempt, request, response))
@@ -239,10 +239,6 @@ class DirectClient(LimitNames):
                 raise
             advice = partial(advice_on, endpoint, request.model)
             raise classify(_cause(exc), where=where, advice=advice) from exc
-
-    async def _post(self, message: httpx.Request, attempt: Attempt) -> httpx.Response:
-        """Send a request through the guard, and return the response, whole and within its bounds."""
-        return await self.wire.send(message, attempt)
 
     def _origins_of(self, request: Request, endpoint: Endpoint) -> tuple[Origin, ...]:
         if request.endpoint not in self._origins:
@@ -332,7 +328,7 @@ def _cause(exc: Exception) -> BaseException:
     return lost
 
 
-def _open_pool(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+def open_pool(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
     return AiohttpTransport(verify=context, client=partial(_open_session, context))
 
 

@@ -152,12 +152,12 @@ class BatchSession:
 class CheckedClient:
     """Sends nothing before the endpoint has shown that it takes batches, which is checked once for all requests.
 
-    `has_batches` says whether the endpoint took a batch before; then nothing is checked.
+    Where `journal` shows that the endpoint took a batch before, nothing is checked.
     """
 
     inner: Client
     provider: BatchClient
-    has_batches: Callable[[], bool]
+    journal: BatchJournal
     _checked: bool = field(default=False, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
@@ -168,7 +168,7 @@ class CheckedClient:
             EndpointError: it takes no batches, or this cannot be found out.
         """
         async with self._lock:
-            if not self._checked and not self.has_batches():
+            if not self._checked and not self.journal.has_batches():
                 await self.provider.check()
             self._checked = True
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import httpx
 
-from explaineval.client.direct import DirectClient
+from explaineval.client.direct import DirectClient, open_pool
 from explaineval.client.endpoints.capabilities import (
     TOP_LOGPROBS,
     Accepted,
@@ -235,6 +235,7 @@ class WatchedDirectClient(DirectClient):
 
     def __init__(self, endpoints: Mapping[str | None, Endpoint], *, timeout: float) -> None:
         super().__init__(endpoints, timeout=timeout)
+        self.wire = WatchedWire(self)
         self.attempts = 0
         self.reached = False
         self.last = Exchange()
@@ -243,12 +244,21 @@ class WatchedDirectClient(DirectClient):
         """Return whether this route has text completions."""
         return "completion" in ROUTES[model.partition("/")[0]]
 
-    async def _post(self, message: httpx.Request, attempt: Attempt) -> httpx.Response:
-        self.last = Exchange(seen=True, path=message.url.path, sent=_object(message.content))
-        self.attempts += 1
-        response = await super()._post(message, attempt)
-        self.reached = self.last.answered = True
-        self.last.got = _object(response.content)
+
+class WatchedWire(Wire):
+    """A wire that notes what goes out and what comes back, for the client that it belongs to."""
+
+    def __init__(self, client: WatchedDirectClient) -> None:
+        super().__init__(open_pool)
+        self._client = client
+
+    async def send(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
+        """Send a request and read its whole response."""
+        self._client.last = last = Exchange(seen=True, path=request.url.path, sent=_object(request.content))
+        self._client.attempts += 1
+        response = await super().send(request, attempt)
+        self._client.reached = last.answered = True
+        last.got = _object(response.content)
         return response
 
 
