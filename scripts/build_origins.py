@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 from explaineval.client.endpoints.guard import Attempt, Wire, allow
-from explaineval.client.endpoints.origins import Origin
+from explaineval.client.endpoints.routes import Origin
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.records import Message, Request

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from explaineval.cache import Store, database, open_store, request_key
-from explaineval.cache import writer as cache_writer
+from explaineval.cache import database as cache_writer
 from explaineval.errors import StoreError
 from explaineval.records import Completion
 

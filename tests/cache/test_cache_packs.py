@@ -21,7 +21,6 @@ from explaineval.cache import (
     Store,
     canonical,
     export_pack,
-    gzip_members,
     import_pack,
     open_store,
     packs,
@@ -334,7 +333,7 @@ def test_a_cut_pack_gives_what_it_holds(
 
 def test_no_damaged_byte_changes_an_answer(source: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever byte is changed: what is imported is what was exported, most of it is, and something is said."""
-    monkeypatch.setattr(gzip_members, "MEMBER", 2000)
+    monkeypatch.setattr(packs, "MEMBER", 2000)
     pack = tmp_path / "parts.gz"
     export_pack(source, pack)
     truth = {key: completion for key, _, completion in source.iterate()}
@@ -384,7 +383,7 @@ def test_a_draft_is_never_left_behind(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(gzip_members.MemberWriter, "close", fail)
+    monkeypatch.setattr(packs.MemberWriter, "close", fail)
     with pytest.raises(InputError, match="cannot be written: No space left"):
         export_pack(source, pack)
 
@@ -442,15 +441,15 @@ def test_lines_survive_any_size_of_parts(
     """Written in parts of any size, read back by gzip and by us."""
     path = tmp_path_factory.mktemp("parts") / "x.gz"
     with pytest.MonkeyPatch.context() as patch, path.open("w+b") as handle:
-        patch.setattr(gzip_members, "MEMBER", size)
-        writer = gzip_members.MemberWriter(handle)
+        patch.setattr(packs, "MEMBER", size)
+        writer = packs.MemberWriter(handle)
         for line in lines:
             writer.write(line)
         writer.close()
-        found = list(gzip_members.read_lines(handle, 100))
+        found = list(packs.read_lines(handle, 100))
 
     assert gzip.decompress(path.read_bytes()) == b"".join(line + b"\n" for line in lines)
-    assert [gzip_members.Line(number, line) for number, line in enumerate(lines, start=1)] == found
+    assert [packs.PackLine(number, line) for number, line in enumerate(lines, start=1)] == found
 
 
 def test_lines_may_cross_the_parts_of_foreign_files(tmp_path: Path) -> None:
@@ -459,7 +458,7 @@ def test_lines_may_cross_the_parts_of_foreign_files(tmp_path: Path) -> None:
     path = tmp_path / "x.gz"
     path.write_bytes(b"".join(gzip.compress(text[n : n + 7]) for n in range(0, len(text), 7)) + bytes(512))
     with path.open("rb") as handle:
-        found = [line.data for line in gzip_members.read_lines(handle, 100)]
+        found = [line.data for line in packs.read_lines(handle, 100)]
 
     assert found == text.split(b"\n")
 
@@ -477,7 +476,7 @@ def test_what_is_no_file_is_not_replaced(source: Store, tmp_path: Path) -> None:
 
 def test_a_pack_that_unpacks_without_measure_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A megabyte of it would keep a machine busy for minutes."""
-    monkeypatch.setattr("explaineval.cache.gzip_members.SMALL", 1 << 20)
+    monkeypatch.setattr("explaineval.cache.packs.SMALL", 1 << 20)
     bomb = tmp_path / "bomb.gz"
     bomb.write_bytes(gzip.compress(b"\n" * (8 << 20)))
     [imported] = lay(tmp_path / "cache", bomb)

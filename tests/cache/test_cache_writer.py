@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from explaineval.cache import Store, request_key
-from explaineval.cache import writer as cache_writer
+from explaineval.cache import database as cache_writer
 from explaineval.cache.database import Database
 
 Make = Callable[..., Any]

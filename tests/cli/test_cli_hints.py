@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from explaineval.client.endpoints.api_keys import KEY_NAMES, advice_on, provider_key_names
+from explaineval.client.endpoints.routes import KEY_NAMES, advice_on, provider_key_names
 from explaineval.config import Endpoint
 from servers.commands import WarmCommands
 from servers.key_echo import EchoingServer, Mode

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from explaineval.cache import request_key
 from explaineval.client.cached import AnswerWriter, StoringClient
 from explaineval.errors import StoreError
 from explaineval.records import Completion, Request
@@ -49,7 +50,7 @@ def store_ten(store: FullStore, later: int) -> tuple[AnswerWriter, list[str | No
         client = StoringClient(Wire(), writer)
         answers = await asyncio.gather(*(client.complete(ask(number)) for number in range(10)))
         assert writer.stopping.is_set() == (writer.error is not None)
-        assert not any(map(client.was_sent, map(ask, range(10))))
+        assert not any(map(client.was_sent, map(request_key, map(ask, range(10)))))
         store.room = later
         await writer.retry()
         return writer, [answer.text for answer in answers]

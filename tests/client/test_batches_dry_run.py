@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store, request_key
-from explaineval.client.batches.providers import provider_for
+from explaineval.client.batches.client import BatchClient
 from explaineval.client.litellm_client import LiteLLMClient
-from explaineval.config import Endpoint, ModelConfig
+from explaineval.config import Endpoint
 from explaineval.errors import InputError
 from explaineval.records import Completion, Request
 from servers import shapes
@@ -126,9 +126,9 @@ def test_providers_without_batches() -> None:
     for name, words in (("gemini/gemini-2.0-flash", "leave out --batch"), ("hosted_vllm/m", "leave out --batch"),
                         ("azure/deployed", "--base-url")):  # fmt: skip
         with pytest.raises(InputError, match=words):
-            provider_for(ModelConfig(model=name), Endpoint(), 5.0)
+            BatchClient(Endpoint(), name, timeout=5.0)
     for route in MODELS:
-        found = provider_for(ModelConfig(model=MODELS[route]), Endpoint("http://127.0.0.1:9"), 5.0)
+        found = BatchClient(Endpoint("http://127.0.0.1:9"), MODELS[route], timeout=5.0)
         assert found.name == route
         asyncio.run(found.close())
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from explaineval.client.batches.openai import OpenAIBatches
-from explaineval.client.batches.protocol import LONGEST_REASON, BatchFailure, BatchHTTP
+from explaineval.client.batches.client import LONGEST_REASON, BatchFailure, BatchHTTP
+from explaineval.client.batches.providers import PROVIDERS
 from explaineval.config import Endpoint
 from explaineval.errors import TransientError
 from servers.batch_bench import BatchBench, Route
@@ -125,7 +125,7 @@ def test_results_without_an_end_are_bounded(liar: BatchBench, line: bytes) -> No
 
 def test_a_line_without_an_end_is_bounded(liar: BatchBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing more of the file is read."""
-    monkeypatch.setattr("explaineval.client.batches.protocol.MOST_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr("explaineval.client.batches.client.MOST_LINE_BYTES", 1 << 20)
     Liar.endless = b"x" * (8 << 20)
     outcome = liar.run(liar.requests(3))
 
@@ -173,7 +173,7 @@ def test_an_address_of_results_that_is_none_is_not_used(tmp_path: Path, named: s
 
 def test_of_a_long_reason_the_beginning_is_kept(liar: BatchBench) -> None:
     """Each request of a batch may have one, and all are in memory together."""
-    line = OpenAIBatches.parse_line(b'{"custom_id": "a", "error": {"message": "%b"}}' % (b"x" * 5_000_000))
+    line = PROVIDERS["openai"].parse_line(b'{"custom_id": "a", "error": {"message": "%b"}}' % (b"x" * 5_000_000))
     failure = asyncio.run(liar.provider().read(liar.requests(1)[0], line))
 
     assert isinstance(failure, BatchFailure)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store, request_key
-from explaineval.client.batches import track
+from explaineval.client.batches import machine
 from explaineval.client.batches.journal import PendingKeys
-from explaineval.client.batches.run import run_batches
+from explaineval.client.batches.machine import run_batches
 from explaineval.client.batches.submit import BatchOutcome
 from explaineval.records import Completion, Request
 from servers.batch_bench import POLL, BatchBench, Route, chat
@@ -137,7 +137,7 @@ def test_death_half_way_through_fetching(
     make: Callable[..., BatchBench], route: Route, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was stored before stays; the rest is fetched from the same batch, and only that is told of."""
-    monkeypatch.setattr(track, "GROUP", 2)
+    monkeypatch.setattr(machine, "GROUP", 2)
     bench = make(route)
     requests = bench.requests(COUNT)
     settled: list[Request] = []

@@ -10,7 +10,7 @@ import pytest
 
 from explaineval.cache import request_key
 from explaineval.client.batches.journal import BatchJournal, JournalEntry, PendingKeys
-from explaineval.client.batches.protocol import path_segment
+from explaineval.client.batches.providers import path_segment
 from explaineval.errors import EndpointError, InputError, StoreError
 from explaineval.records import Request
 from servers.batch_bench import BatchBench, chat, text

@@ -8,9 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from explaineval.client.batches.anthropic import AnthropicBatches
-from explaineval.client.batches.openai import OpenAIBatches
-from explaineval.client.batches.protocol import CUT, BatchHTTP, BatchProvider, LineBuffer, ResultLine
+from explaineval.client.batches.client import BatchClient, BatchHTTP, LineBuffer
+from explaineval.client.batches.providers import CUT, PROVIDERS, BatchAPI, ResultLine
 from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, InputError
@@ -40,11 +39,11 @@ def test_lines_are_cut_from_any_pieces(size: int) -> None:
 
     assert [lines[0], *lines[2:]] == [b"first", b"", result(), b"last"]
     assert len(lines[1]) < CUT + 100
-    assert OpenAIBatches.parse_line(lines[1]) == ResultLine(KEY, oversized=True)
+    assert PROVIDERS["openai"].parse_line(lines[1]) == ResultLine(KEY, oversized=True)
 
 
-@pytest.mark.parametrize("provider", [OpenAIBatches, AnthropicBatches])
-def test_a_line_is_measured_before_it_is_parsed(provider: type[BatchProvider]) -> None:
+@pytest.mark.parametrize("provider", PROVIDERS.values())
+def test_a_line_is_measured_before_it_is_parsed(provider: BatchAPI) -> None:
     """Deep nesting and too many values make an oversized answer of the request that the line names."""
     head = result()[:-1]
     for pad in (b', "deep": ' + b"[" * 100_000 + b"]" * 100_000, b', "many": [' + b"{}," * 1_000_000 + b"{}]"):
@@ -56,7 +55,7 @@ def test_an_oversized_line_is_an_outcome() -> None:
     """An oversized line becomes an unparsed answer, which is stored and not bought again."""
 
     async def read(line: ResultLine) -> object:
-        batches = OpenAIBatches(Endpoint("http://127.0.0.1:9/v1", "lab"), MODEL, timeout=5)
+        batches = BatchClient(Endpoint("http://127.0.0.1:9/v1", "lab"), MODEL, timeout=5)
         try:
             return await batches.read(REQUEST.model_copy(update={"endpoint": "lab"}), line)
         finally:
@@ -76,7 +75,7 @@ def test_a_variable_does_not_move_batches(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv("OPENAI_API_KEY", "sk-own-0123456789abcdef")
 
         async def upload() -> None:
-            batches = OpenAIBatches(Endpoint(), MODEL, timeout=5)
+            batches = BatchClient(Endpoint(), MODEL, timeout=5)
             try:
                 await batches.upload([await batches.prepare(REQUEST, KEY)], "tag")
             finally:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from explaineval.cache import AnswerOrigin, Store, open_store, request_key
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
+from explaineval.client.protocol import Listener
 from explaineval.errors import (
     BudgetReachedError,
     ExplainevalError,
@@ -78,11 +79,25 @@ class Neighbours:
 
 
 @dataclass
-class Books:
+class Books(Listener):
     """What a cached client told of answers and misses."""
 
     entered: list[tuple[str, bool]] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    changes: list[int] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+    def on_answer(self, request: Request, key: str, completion: Completion, *, hit: bool) -> None:  # noqa: ARG002
+        self.entered.append((str(request.prompt), hit))
+
+    def on_unsent(self, request: Request) -> None:
+        self.missed.append(str(request.prompt))
+
+    def on_wait(self, change: int) -> None:
+        self.changes.append(change)
+
+    def report(self, message: str) -> None:
+        self.told.append(message)
 
 
 def cached(wire: Any, store: Store, claims: Any = None) -> tuple[CachedClient, Books]:
@@ -93,8 +108,7 @@ def cached(wire: Any, store: Store, claims: Any = None) -> tuple[CachedClient, B
         store,
         asyncio.Event(),
         claims,
-        on_answer=lambda request, _, hit: books.entered.append((str(request.prompt), hit)),
-        on_unsent=lambda request: books.missed.append(str(request.prompt)),
+        listener=books,
     )
     return client, books
 
@@ -359,11 +373,11 @@ def test_a_process_that_is_waited_for_is_reported_once(tmp_path: Path) -> None:
     """After `patience`: the process, its machine, how many requests it holds, and how to go on."""
     requests = [ask(number) for number in range(4)]
     keys = [request_key(request) for request in requests]
-    told: list[str] = []
+    books = Books()
 
     async def course(store: Store) -> None:
         client, _ = cached(Wire(), store, Neighbours(dict.fromkeys(keys[:3], 12)))
-        client.patience, client.report = 0.0, told.append
+        client.patience, client.listener = 0.0, books
         assert [client.is_asked_elsewhere(request) for request in requests] == [True, True, True, False]
         assert await asyncio.gather(*map(client.complete, requests)) == [ANSWER] * 4
         assert not any(map(client.is_asked_elsewhere, requests))
@@ -371,20 +385,21 @@ def test_a_process_that_is_waited_for_is_reported_once(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         run(course(store))
 
-    assert len(told) == 1
+    assert len(books.told) == 1
     assert (
-        f"waiting for process {NEIGHBOUR} on {socket.gethostname()}, which is asking 3 of the same requests" in told[0]
+        f"waiting for process {NEIGHBOUR} on {socket.gethostname()}, which is asking 3 of the same requests"
+        in books.told[0]
     )
-    assert f"kill {NEIGHBOUR}" in told[0]
+    assert f"kill {NEIGHBOUR}" in books.told[0]
 
 
 def test_requests_that_wait_for_another_process_are_counted(tmp_path: Path) -> None:
     """`on_wait` gets +1 and -1 for each, also where the run stops meanwhile."""
-    changes: list[int] = []
+    books = Books()
 
     async def course(store: Store) -> None:
         client, _ = cached(Wire(), store, Neighbours({request_key(ask(0)): 10**9, request_key(ask(1)): 2}))
-        client.on_wait = changes.append
+        client.listener = books
         waiting = asyncio.create_task(client.complete(ask(0)))
         await client.complete(ask(1))
         await client.complete(ask(2))
@@ -395,7 +410,7 @@ def test_requests_that_wait_for_another_process_are_counted(tmp_path: Path) -> N
     with open_store(tmp_path) as store:
         run(course(store))
 
-    assert sorted(changes) == [-1, -1, 1, 1]
+    assert sorted(books.changes) == [-1, -1, 1, 1]
 
 
 def test_an_error_that_nobody_awaits_is_not_logged(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from explaineval.client.endpoints.capabilities import (
     stored_probe,
     style_verdict,
 )
-from explaineval.client.endpoints.model_list import name_served_models, served_models
+from explaineval.client.endpoints.probe import name_served_models, served_models
 from explaineval.config import Endpoint, RunConfig
 from explaineval.errors import EndpointError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Message, Request, TokenAlternatives

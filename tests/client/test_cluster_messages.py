@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from explaineval.client.cluster.messages import (
+from explaineval.client.worker import (
     Call,
     Setup,
     decode_call,

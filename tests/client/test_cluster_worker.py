@@ -8,9 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from explaineval._version import __version__
-from explaineval.client.cluster import worker as module
-from explaineval.client.cluster.messages import Hello, Setup, decode_reply, encode_call, join, split
-from explaineval.client.cluster.worker import Worker
+from explaineval.client import worker as module
+from explaineval.client.worker import Hello, RequestSender, Setup, decode_reply, encode_call, join, split
 from explaineval.config import Endpoint
 from explaineval.errors import ExplainevalError, InputError, TransientError
 from explaineval.records import Completion, Request
@@ -52,7 +51,7 @@ def line(number: int, prompt: str) -> bytes:
     return encode_call(number, SCRIPTED, asked)
 
 
-async def collected(worker: Worker, wanted: int) -> dict[int, Completion | ExplainevalError]:
+async def collected(worker: RequestSender, wanted: int) -> dict[int, Completion | ExplainevalError]:
     """So many replies."""
     found: dict[int, Completion | ExplainevalError] = {}
     while len(found) < wanted:
@@ -64,7 +63,7 @@ def test_answers_are_handed_back_while_others_are_under_way() -> None:
     """One that never comes keeps none back, and each has the number of its call."""
 
     async def main() -> None:
-        worker, Scripted.opened = Worker(SETUP), 0
+        worker, Scripted.opened = RequestSender(SETUP), 0
         await worker.send(join([line(1, "wait"), line(2, "a"), line(3, "b")]))
         first = await collected(worker, 2)
         await worker.send(line(4, "c"))
@@ -80,7 +79,7 @@ def test_an_error_stays_with_its_call() -> None:
     """Also one that nobody foresaw; a missing key is told with the machine that lacks it."""
 
     async def main() -> None:
-        worker = Worker(SETUP)
+        worker = RequestSender(SETUP)
         await worker.send(join([line(1, "no key"), line(2, "later"), line(3, "bug"), line(4, "a")]))
         found = await collected(worker, 4)
         no_key, later, bug = found[1], found[2], found[3]
@@ -101,7 +100,7 @@ def test_one_collection_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_BYTES", 1000)
 
     async def main() -> None:
-        worker = Worker(SETUP)
+        worker = RequestSender(SETUP)
         await worker.send(join([line(number, str(number) * 600) for number in range(1, 6)]))
         sizes = [len(list(split(await worker.collect()))) for _ in range(3)]
 
@@ -116,7 +115,7 @@ def test_a_collection_ends_without_replies_too(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "HEARTBEAT", 0.01)
 
     async def main() -> None:
-        worker = Worker(SETUP)
+        worker = RequestSender(SETUP)
 
         assert await worker.collect() == b""
         assert Hello.model_validate_json(await worker.hello()).version == __version__

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from explaineval.client.direct import DirectClient
-from explaineval.client.endpoints.openai_routes import ROUTES, check_route
+from explaineval.client.endpoints.routes import ROUTES, check_route
 from explaineval.client.litellm_client import LiteLLMClient
 from explaineval.client.stack import check_transport
 from explaineval.config import ClientConfig, Endpoint, EndpointConfig, ModelConfig

@@ -21,8 +21,8 @@ from explaineval.client.endpoints.guard import (
     proxy_for,
     proxy_note,
 )
-from explaineval.client.endpoints.model_list import served_models
-from explaineval.client.endpoints.origins import Origin, built_in
+from explaineval.client.endpoints.probe import served_models
+from explaineval.client.endpoints.routes import Origin, built_in
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, ExplainevalError, InputError, TransientError

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow
-from explaineval.client.endpoints.origins import Origin
+from explaineval.client.endpoints.routes import Origin
 from explaineval.errors import InputError
 from servers.personas import PersonaServer
 

@@ -9,8 +9,7 @@ from itertools import pairwise
 import pytest
 
 from explaineval.client.concurrency import FAILURES_IN_A_ROW, ConcurrencyLimit, LimitedClient
-from explaineval.client.outage import LONGEST_PAUSE, Availability
-from explaineval.client.retries import RetryingClient
+from explaineval.client.retries import LONGEST_PAUSE, Availability, RetryingClient
 from explaineval.errors import (
     EndpointError,
     ExplainevalError,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.client.endpoints.origins import built_in
+from explaineval.client.endpoints.routes import built_in
 from servers import every_provider
 from servers.floods import FloodServer
 

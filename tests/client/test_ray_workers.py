@@ -16,10 +16,9 @@ import pytest
 import explaineval
 from explaineval._version import __version__
 from explaineval.cli.configuration import resolve
-from explaineval.client.cluster import ray_workers
-from explaineval.client.cluster.messages import Hello
-from explaineval.client.cluster.ray_workers import RayWorkers, WorkerTransport, check_engine
-from explaineval.client.cluster.worker import Worker
+from explaineval.client import ray_workers
+from explaineval.client.ray_workers import RayWorkers, WorkerTransport, check_engine
+from explaineval.client.worker import Hello, RequestSender
 from explaineval.config import ClientConfig, Endpoint
 from explaineval.errors import EndpointError, ExplainevalError, InputError, TransientError
 from explaineval.records import Completion, Request
@@ -75,7 +74,7 @@ class Method:
 class Actor:
     """A worker in the process of the test."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: RequestSender) -> None:
         self.dead = asyncio.Event()
         self.hello, self.send, self.collect = (
             Method(self, method) for method in (worker.hello, worker.send, worker.collect)
@@ -88,7 +87,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> list[Actor]:
     actors: list[Actor] = []
 
     def start(setup: bytes) -> Actor:
-        actors.append(Actor(Worker(setup)))
+        actors.append(Actor(RequestSender(setup)))
         return actors[-1]
 
     module, private = ModuleType("ray"), ModuleType("ray._private.worker")
@@ -249,10 +248,10 @@ def test_a_run_ends_where_every_worker_is_lost(ray: list[Actor], monkeypatch: py
 def test_another_version_is_refused(ray: list[Actor], monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence names the node and both versions."""
 
-    async def hello(_: Worker) -> bytes:
+    async def hello(_: RequestSender) -> bytes:
         return Hello(version="0.0.1", host="node7", pid=1).model_dump_json().encode()
 
-    monkeypatch.setattr(Worker, "hello", hello)
+    monkeypatch.setattr(RequestSender, "hello", hello)
 
     async def script(workers: RayWorkers, _: list[str]) -> None:
         with pytest.raises(InputError) as caught:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.client.reasoning import Reasoning, reasoning_of
-from explaineval.client.responses import read_response
+from explaineval.client.responses import Reasoning, read_response, reasoning_of
 from explaineval.records import Completion
 
 SAID = "Answer: A\nExplanation: It rains."

@@ -14,7 +14,7 @@ from explaineval.cache import open_store
 from explaineval.cache.integrity import scan
 from explaineval.client import litellm_client
 from explaineval.client.endpoints import guard
-from explaineval.client.endpoints.api_keys import without_secrets
+from explaineval.client.endpoints.routes import without_secrets
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.errors import ExplainevalError

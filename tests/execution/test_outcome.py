@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from explaineval.client.cached import RequestCounts
+from explaineval.client.cached import CacheCounts
 from explaineval.errors import ExitCode
 from explaineval.execution import outcome
 
@@ -28,7 +28,7 @@ def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.Monkey
         failed=0,
         not_sent=1,
         out_of_money=3 in present,
-        counts=RequestCounts(),
+        counts=CacheCounts(),
         writer=SimpleNamespace(message=None, unstored=0),
         budgeted=None,
     )

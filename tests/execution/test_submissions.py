@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.cache import open_store, request_key
+from explaineval.client.batches.client import BatchFailure
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
-from explaineval.client.batches.protocol import BatchFailure
 from explaineval.client.batches.providers import check_batches
 from explaineval.client.cached import StoredOnlyClient
 from explaineval.client.spending import Budget, BudgetedClient, CostBound, SpendingLimit
@@ -171,10 +171,10 @@ def test_pending_keys_are_of_this_model_and_endpoint(tmp_path: Path) -> None:
 def test_which_models_have_batches(model: str, url: str | None, refused: str) -> None:
     """OpenAI, Anthropic, and Azure with its address; everybody else is refused by name."""
     if not refused:
-        check_batches(ModelConfig(model=model), Endpoint(url))
+        check_batches(model, Endpoint(url))
         return
     with pytest.raises(InputError, match=refused) as caught:
-        check_batches(ModelConfig(model=model), Endpoint(url))
+        check_batches(model, Endpoint(url))
     assert model in str(caught.value)
 
 

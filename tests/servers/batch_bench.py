@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from explaineval.cache import Store, open_store, request_key
-from explaineval.client.batches.anthropic import AnthropicBatches
+from explaineval.client.batches.client import BatchClient
 from explaineval.client.batches.journal import BatchJournal
-from explaineval.client.batches.openai import OpenAIBatches
-from explaineval.client.batches.protocol import BatchProvider
-from explaineval.client.batches.run import run_batches
+from explaineval.client.batches.machine import run_batches
 from explaineval.client.batches.submit import BatchOutcome, BatchSession
 from explaineval.config import Endpoint
 from explaineval.records import Message, Request
@@ -69,11 +67,9 @@ class BatchBench:
             return Endpoint()
         return Endpoint(f"{self.server.root}/v1" if self.route == "openai" else self.server.root, "lab", self.key_env)
 
-    def provider(self) -> BatchProvider:
-        """Return a new provider."""
-        if self.route == "anthropic":
-            return AnthropicBatches(self.endpoint, self.name, timeout=5)
-        return OpenAIBatches(self.endpoint, self.name, timeout=5)
+    def provider(self) -> BatchClient:
+        """Return a new client of the model's batches."""
+        return BatchClient(self.endpoint, self.name, timeout=5)
 
     def open_journal(self) -> BatchJournal:
         """Return the journal of this model."""

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from explaineval.client.endpoints.guard import Attempt, Wire
-from explaineval.client.endpoints.origins import Origin
+from explaineval.client.endpoints.routes import Origin
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.errors import ExplainevalError

@@ -181,7 +181,7 @@ def run_session(
             "IN,OUT (dollars per million tokens)."
         )
     if client.batch and not client.offline:
-        check_batches(assistant.model, client.endpoint_of(assistant.model))
+        check_batches(assistant.model.model, client.endpoint_of(assistant.model))
     named = {(assistant.model.endpoint, assistant.model.model): price}
     prices = Prices(named, named)
     with open_cache(client, [assistant.model]) as (store, claims):

@@ -5,17 +5,16 @@ from __future__ import annotations
 from explaineval.cache.keys import canonical, hash_canonical, request_from, request_key
 from explaineval.cache.locks import Claims, find_network_type, is_stopped, spread
 from explaineval.cache.maintenance import Pruning, Verification, plan_pruning, prune, reclaim_space, verify_store
-from explaineval.cache.packs import Exported, Imported, export_pack, import_pack
+from explaineval.cache.packs import Imported, PackContents, export_pack, import_pack
 from explaineval.cache.rows import AnswerOrigin, verdict_name
-from explaineval.cache.statistics import ModelStats, PriceOf, total_usd
-from explaineval.cache.store import Store, holds_store, open_store
+from explaineval.cache.store import ModelStats, PriceOf, Store, holds_store, open_store, total_usd
 
 __all__ = [
     "AnswerOrigin",
     "Claims",
-    "Exported",
     "Imported",
     "ModelStats",
+    "PackContents",
     "PriceOf",
     "Pruning",
     "Store",

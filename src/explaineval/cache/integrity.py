@@ -88,14 +88,14 @@ class FileState:
 
 
 @dataclass(frozen=True)
-class Marker:
+class StoreMarker:
     """The marker of a store: the day it was created, and the state of the database after a clean close."""
 
     created: str
     closed: FileState | None = None
 
 
-def read_marker(directory: Path) -> Marker | None:
+def read_marker(directory: Path) -> StoreMarker | None:
     """Return the marker of a store, None where there is none.
 
     Raises:
@@ -124,16 +124,16 @@ def read_marker(directory: Path) -> Marker | None:
         closed = FileState(**document["closed"])
     except (KeyError, TypeError):
         closed = None
-    return Marker(str(document.get("created", "")), closed)
+    return StoreMarker(str(document.get("created", "")), closed)
 
 
-def write_marker(directory: Path, marker: Marker | None, *, clean: bool) -> None:
+def write_marker(directory: Path, marker: StoreMarker | None, *, clean: bool) -> None:
     """Write the marker; `clean` records the state of the database after a clean close.
 
     Raises:
         OSError: the directory cannot be written.
     """
-    marker = marker or Marker(datetime.now(UTC).date().isoformat())
+    marker = marker or StoreMarker(datetime.now(UTC).date().isoformat())
     marker = replace(marker, closed=_file_state(directory / FILE) if clean else None)
     document: dict[str, Any] = {"schema": SCHEMA, "created": marker.created}
     if marker.closed is not None:
@@ -141,7 +141,7 @@ def write_marker(directory: Path, marker: Marker | None, *, clean: bool) -> None
     write_text_atomic(directory / MARKER, json.dumps(document) + "\n")
 
 
-def check_store(directory: Path, *, readonly: bool, rows: bool) -> tuple[Marker | None, str | None]:
+def check_store(directory: Path, *, readonly: bool, rows: bool) -> tuple[StoreMarker | None, str | None]:
     """Check a store before it is opened, with `rows` also the checksums of its rows.
 
     Returns:
@@ -159,12 +159,12 @@ def check_store(directory: Path, *, readonly: bool, rows: bool) -> tuple[Marker 
     except DamageError as error:
         if not readonly:
             raise
-        marker, damage = Marker(""), str(error)
+        marker, damage = StoreMarker(""), str(error)
     cut = check_files(directory, marker, readonly=readonly)
     return marker, cut or _check_database(directory / FILE, marker, readonly=readonly, rows=rows) or damage
 
 
-def check_files(directory: Path, marker: Marker | None, *, readonly: bool = False) -> str | None:
+def check_files(directory: Path, marker: StoreMarker | None, *, readonly: bool = False) -> str | None:
     """Refuse files that SQLite would silently take for an empty database, and files that are no database.
 
     Returns the sentence about a database that is cut where it is opened for reading only.
@@ -200,7 +200,7 @@ def check_files(directory: Path, marker: Marker | None, *, readonly: bool = Fals
     return cut
 
 
-def _check_database(path: Path, marker: Marker | None, *, readonly: bool, rows: bool) -> str | None:
+def _check_database(path: Path, marker: StoreMarker | None, *, readonly: bool, rows: bool) -> str | None:
     """Check an existing database; see `check_store`."""
     if _size(path) == 0 or (marker is None and path.with_name(f"{FILE}-journal").exists()):
         return None  # new, or interrupted while it was made, which SQLite undoes by itself
@@ -221,7 +221,9 @@ def _check_database(path: Path, marker: Marker | None, *, readonly: bool, rows: 
     return None
 
 
-def check_integrity(connection: sqlite3.Connection, path: Path, marker: Marker | None, *, rows: bool = False) -> None:
+def check_integrity(
+    connection: sqlite3.Connection, path: Path, marker: StoreMarker | None, *, rows: bool = False
+) -> None:
     """Check the database's tables, its pages unless it is large and unchanged since a clean close, and its `rows`.
 
     Raises:
@@ -288,7 +290,7 @@ def _size(path: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Row:
+class ScannedRow:
     """A row of the table: `value` is its JSON value, or `fault` says why there is none.
 
     `version` is None where a range of the table cannot be reached. `key` is None where it cannot be read or is no plain
@@ -302,7 +304,7 @@ class Row:
     foreign: bool = False
 
 
-def scan(reader: Reader) -> Iterator[Row]:
+def scan(reader: Reader) -> Iterator[ScannedRow]:
     """Yield all rows that can be reached, by their number in the table, one in memory at a time.
 
     Usually rows are found by their keys, through the index. A damaged page of the index hides rows that are whole, and
@@ -341,7 +343,7 @@ def _exists(reader: Reader, number: int) -> bool:
         return False
 
 
-def _step_over(reader: Reader, last: int, end: int, error: Exception) -> tuple[int, Row]:
+def _step_over(reader: Reader, last: int, end: int, error: Exception) -> tuple[int, ScannedRow]:
     """Describe the row or range that stops the listing after `last`, and return it with the number of its last row."""
     number = last + 1
     limit = min(end, last + _count_pages(reader) * ROWS_PER_PAGE)
@@ -363,7 +365,7 @@ def _step_over(reader: Reader, last: int, end: int, error: Exception) -> tuple[i
     return end, _unreachable(last + 1, end, error)
 
 
-def _read_one(reader: Reader, number: int, error: Exception) -> Row:
+def _read_one(reader: Reader, number: int, error: Exception) -> ScannedRow:
     """Read a row that can be reached, as far as it can be read."""
     try:
         columns = reader.connection.execute(_ONE, (number,)).fetchone()
@@ -379,16 +381,16 @@ def _read_one(reader: Reader, number: int, error: Exception) -> Row:
         key, foreign = _parse_key(key, raw)
     except (*READ_ERRORS, TypeError):  # damaged too, or deleted meanwhile
         key = None
-    return Row((number, stored), key, None, f"the database cannot read it ({error})", foreign)
+    return ScannedRow((number, stored), key, None, f"the database cannot read it ({error})", foreign)
 
 
-def _parse(reader: Reader, columns: tuple[Any, ...]) -> Row:
+def _parse(reader: Reader, columns: tuple[Any, ...]) -> ScannedRow:
     number, stored, key, raw, *value = columns
     name, foreign = _parse_key(key, raw)
     try:
-        return Row((number, stored), name, reader.decode(*value), None, foreign)
+        return ScannedRow((number, stored), name, reader.decode(*value), None, foreign)
     except RefusedRowError as error:
-        return Row((number, stored), name, None, str(error), foreign)
+        return ScannedRow((number, stored), name, None, str(error), foreign)
 
 
 def _parse_key(key: object, raw: object) -> tuple[str | None, bool]:
@@ -396,8 +398,8 @@ def _parse_key(key: object, raw: object) -> tuple[str | None, bool]:
     return (key, False) if type(key) is str and raw == 1 else (None, True)
 
 
-def _unreachable(first: int, last: int, error: Exception) -> Row:
-    return Row(None, None, None, f"rows {first:,} to {last:,} of the table cannot be reached ({error})")
+def _unreachable(first: int, last: int, error: Exception) -> ScannedRow:
+    return ScannedRow(None, None, None, f"rows {first:,} to {last:,} of the table cannot be reached ({error})")
 
 
 def _find_end(reader: Reader) -> int:

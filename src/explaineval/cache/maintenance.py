@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from explaineval.cache.database import FILE, Version, primary_code
-from explaineval.cache.integrity import Row, read_marker, scan, write_marker
+from explaineval.cache.database import FILE, MAX_BATCH, Version, primary_code
+from explaineval.cache.integrity import ScannedRow, read_marker, scan, write_marker
 from explaineval.cache.keys import is_key
-from explaineval.cache.rows import VERDICT_PREFIX, Answer, RefusedRowError, parse_answer, parse_verdict
-from explaineval.cache.statistics import ModelStats, PriceOf, summarise
-from explaineval.cache.store import Store, open_store
-from explaineval.cache.writer import MAX_BATCH
+from explaineval.cache.rows import VERDICT_PREFIX, RefusedRowError, StoredAnswer, parse_answer, parse_verdict
+from explaineval.cache.store import ModelStats, PriceOf, Store, open_store, summarise
 from explaineval.errors import DamageError
 from explaineval.records import Request
 
@@ -79,7 +77,7 @@ def verify_store(directory: Path) -> Verification:
     return Verification(**counts, faults=tuple(faults), integrity=store.damage or integrity)
 
 
-def find_fault(row: Row) -> str | None:
+def find_fault(row: ScannedRow) -> str | None:
     """Return what is wrong with a row, None where it is a sound answer or verdict."""
     if row.fault is not None:
         return row.fault
@@ -93,7 +91,7 @@ def find_fault(row: Row) -> str | None:
     return None
 
 
-def _name(row: Row) -> str:
+def _name(row: ScannedRow) -> str:
     if row.key is not None:
         return f"the row {row.key}"
     return "the table" if row.version is None else f"row {row.version[0]:,} of the table"
@@ -125,7 +123,7 @@ def plan_pruning(
     """
     keys: list[bytes] = []
 
-    def choose() -> Iterator[Answer]:
+    def choose() -> Iterator[StoredAnswer]:
         for answer in store.iterate() if wanted is not None else ():
             if wanted is not None and wanted(answer.request):
                 keys.append(bytes.fromhex(answer.key))

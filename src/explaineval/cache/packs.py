@@ -6,27 +6,34 @@ a line also has the `address` that gave the answer. Verdicts on endpoints (all i
 of its answers) come in lines with the same three fields, whose request is `{"schema", "verdict"}`. The lines are in the
 order of their keys, answers first; the same content gives the same bytes, whatever store it comes from. A pack contains
 no secrets, because a key contains none.
+
+The file has gzip members of about 1 MiB of whole lines, each with its own checksum, so that damage to one does
+not spread; every reader takes them for one text. A member's checksum is checked before any of its lines is used,
+because a flipped bit could turn one answer into another. A damaged member is skipped and the next one is looked for. A
+file that is cut short is used as far as it goes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
+import struct
+import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
-from explaineval.cache.gzip_members import Line, MemberWriter, is_gzip, read_lines
 from explaineval.cache.keys import canonical, hash_canonical
 from explaineval.cache.rows import (
     MAX_BYTES,
     MAX_ORIGIN,
     UNKNOWN_ORIGIN,
-    Answer,
     AnswerOrigin,
     RefusedRowError,
+    StoredAnswer,
     check_key,
     decode,
     encode,
@@ -42,6 +49,194 @@ from explaineval.files import open_atomic, open_regular
 from explaineval.records import Request
 from explaineval.text import counted
 
+HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+"""No flags, no file name, no time, unknown system: the same bytes wherever and whenever they are written."""
+
+MEMBER = 2**20
+"""Bytes of text after which a member is closed."""
+
+SMALL = 64 << 20
+"""Bytes up to which a member may be packed to any ratio."""
+
+TIGHTEST = 100
+"""The highest ratio of a larger member's size to its packed size: answers are never packed better, a bomb is."""
+
+_LEVEL = 6
+_CHUNK = 2**16
+_GZIP = 31  # zlib's number for: a gzip header, a checksum at the end
+
+
+@dataclass(frozen=True)
+class PackLine:
+    """A line of the text, or (with `data` None) the reason why it could not be read. `number` counts from 1."""
+
+    number: int
+    data: bytes | None
+    fault: str | None = None
+
+
+class MemberWriter:
+    """Writes lines into members. Call `close` at the end; it writes at least one member."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self._waiting = bytearray()
+        self._written = False
+
+    def write(self, line: bytes) -> None:
+        """Write a line, which holds no line break, and the break after it."""
+        self._waiting += line + b"\n"
+        if len(self._waiting) >= MEMBER:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left; the handle stays open."""
+        if self._waiting or not self._written:
+            self._flush()
+
+    def _flush(self) -> None:
+        deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        body = deflater.compress(self._waiting) + deflater.flush()
+        sums = struct.pack("<II", zlib.crc32(self._waiting), len(self._waiting) & 0xFFFFFFFF)
+        self._handle.write(HEADER + body + sums)
+        self._waiting.clear()
+        self._written = True
+
+
+def is_gzip(handle: BinaryIO) -> bool:
+    """Return whether the file begins like a gzip file."""
+    handle.seek(0)
+    return handle.read(3) == HEADER[:3]
+
+
+def read_lines(handle: BinaryIO, limit: int) -> Iterator[PackLine]:
+    """Yield the lines of a gzip file and what was unreadable, in memory bounded by `limit` (longest line in bytes).
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    lines = _LineSplitter(limit)
+    place, size = 0, handle.seek(0, io.SEEK_END)
+    while place < size:
+        state, end = _check(handle, place)
+        if state == "bomb":
+            yield from lines.finish("it is torn")
+            yield lines.missing(f"what follows is packed more than {TIGHTEST} times, as no text is; it was not read")
+            return
+        following = None if state == "whole" else _find_header(handle, place + 1)
+        if place > 0 and following is None and state != "whole" and _is_padding(handle, place):
+            break
+        if state == "damaged" or following is not None:
+            yield from lines.finish("it is torn")
+            last = size if following is None else following
+            yield lines.missing(f"bytes {place:,} to {last:,} of the file are damaged, none of their lines was used")
+            place = last
+            continue
+        for text in _inflate(handle, place):
+            yield from lines.split(text)
+        if state == "cut":
+            yield from lines.finish("it is torn")
+            yield lines.missing("the file is cut short, what followed is lost")
+            return
+        place = end
+    yield from lines.finish(None)
+
+
+class _LineSplitter:
+    """Splits a text that comes in pieces into numbered lines."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+        self._skipping = False
+        self._number = 0
+
+    def split(self, text: bytes) -> Iterator[PackLine]:
+        """Yield the lines that end in this piece."""
+        start = 0
+        while (stop := text.find(b"\n", start)) >= 0:
+            if self._skipping:
+                self._skipping = False
+            elif len(self._rest) + stop - start > self._limit:
+                yield self._too_long()
+            else:
+                self._number += 1
+                yield PackLine(self._number, bytes(self._rest + text[start:stop]))
+            self._rest.clear()
+            start = stop + 1
+        if not self._skipping:
+            self._rest += text[start:]
+            if len(self._rest) > self._limit:
+                yield self._too_long()
+                self._rest.clear()
+                self._skipping = True
+
+    def finish(self, fault: str | None) -> Iterator[PackLine]:
+        """Yield what is left without a line break: as a line, or as unreadable where there is a `fault`."""
+        if self._rest:
+            self._number += 1
+            yield PackLine(self._number, bytes(self._rest) if fault is None else None, fault)
+        self._rest.clear()
+        self._skipping = False
+
+    def missing(self, fault: str) -> PackLine:
+        """Return an unreadable line in the place of lines that are missing."""
+        return PackLine(self._number + 1, None, fault)
+
+    def _too_long(self) -> PackLine:
+        self._number += 1
+        return PackLine(self._number, None, f"it is longer than {self._limit:,} bytes")
+
+
+def _check(handle: BinaryIO, place: int) -> tuple[Literal["whole", "cut", "damaged", "bomb"], int]:
+    """Inflate a member without keeping it; return its state and where it ends."""
+    inflater, size = zlib.decompressobj(_GZIP), 0
+    handle.seek(place)
+    try:
+        while not inflater.eof:
+            data = inflater.unconsumed_tail or handle.read(_CHUNK)
+            if not data:
+                return "cut", handle.tell()
+            size += len(inflater.decompress(data, MEMBER))
+            if size > SMALL and size > TIGHTEST * (handle.tell() - place):
+                return "bomb", place
+    except zlib.error:
+        return "damaged", place
+    return "whole", handle.tell() - len(inflater.unused_data)
+
+
+def _inflate(handle: BinaryIO, place: int) -> Iterator[bytes]:
+    """Yield the text of a member that was checked, a piece at a time."""
+    inflater = zlib.decompressobj(_GZIP)
+    handle.seek(place)
+    while not inflater.eof:
+        data = inflater.unconsumed_tail or handle.read(_CHUNK)
+        if not data:
+            return
+        yield inflater.decompress(data, MEMBER)
+
+
+def _find_header(handle: BinaryIO, place: int) -> int | None:
+    """Return where the next member that `MemberWriter` wrote begins."""
+    handle.seek(place)
+    window = b""
+    while data := handle.read(_CHUNK):
+        window += data
+        found = window.find(HEADER)
+        if found >= 0:
+            return place + found
+        kept = window[-len(HEADER) + 1 :]
+        place += len(window) - len(kept)
+        window = kept
+    return None
+
+
+def _is_padding(handle: BinaryIO, place: int) -> bool:
+    """Return whether only zeros are left, which gzip's own tools ignore."""
+    handle.seek(place)
+    return all(not data.strip(b"\0") for data in iter(lambda: handle.read(_CHUNK), b""))
+
+
 MAX_LINE = MAX_BYTES + 256
 """Longest line in bytes: a row of the largest size and its key."""
 
@@ -53,7 +248,7 @@ IN_FLIGHT = 500
 
 
 @dataclass(frozen=True)
-class Exported:
+class PackContents:
     """What went into a pack.
 
     `entries` counts answers, `verdicts` documents on endpoints, `bytes` the size of the file, and `refused` rows that
@@ -82,7 +277,7 @@ class Imported:
     verdicts: int
 
 
-class Verdict(NamedTuple):
+class EndpointDocument(NamedTuple):
     """A document about an endpoint, and its name."""
 
     name: str
@@ -96,7 +291,7 @@ def export_pack(
     keys: Collection[str] | None = None,
     wanted: Callable[[Request], bool] | None = None,
     addresses: bool = False,
-) -> Exported:
+) -> PackContents:
     """Write a pack of all answers, or of those under `keys`, or of those whose request is `wanted`, or of both.
 
     `addresses` adds to each answer the base URL that gave it, where it is known.
@@ -134,7 +329,7 @@ def export_pack(
                 f"{target} exists and was left as it is, because the store is damaged and the new pack may hold less: "
                 "give another --out."
             )
-    return Exported(entries, verdicts, tuple(sorted(missing)), target.stat().st_size, store.refusals - before)
+    return PackContents(entries, verdicts, tuple(sorted(missing)), target.stat().st_size, store.refusals - before)
 
 
 async def import_pack(store: Store, source: Path, origin: AnswerOrigin = UNKNOWN_ORIGIN) -> Imported:
@@ -182,7 +377,7 @@ class _Importer:
         self.blank = 0
         """How many lines were blank."""
 
-    async def take(self, line: Line) -> None:
+    async def take(self, line: PackLine) -> None:
         """Begin to store a line; waits where too many are being stored."""
         try:
             if line.data is None:
@@ -214,8 +409,8 @@ class _Importer:
         more = (f"{self._source}: {counted(self._unlisted, 'more line', 'were')} refused.",) if self._unlisted else ()
         return Imported(refused=(*self._refused, *more), **self._counts)
 
-    async def _add(self, entry: Answer | Verdict, address: str | None) -> None:
-        if isinstance(entry, Verdict):
+    async def _add(self, entry: StoredAnswer | EndpointDocument, address: str | None) -> None:
+        if isinstance(entry, EndpointDocument):
             added = await self._store.add_verdict(entry.name, entry.document)  # awaited before the count is read
             self._counts["verdicts"] += added
         elif await self._store.add(entry.request, entry.completion, self._origin._replace(address=address)):
@@ -224,7 +419,7 @@ class _Importer:
             self._counts["present" if self._store.get(entry.key) == entry.completion else "conflicting"] += 1
 
 
-def parse_line(data: bytes) -> tuple[Answer | Verdict, str | None]:
+def parse_line(data: bytes) -> tuple[StoredAnswer | EndpointDocument, str | None]:
     """Return what a line holds, and the address that it says gave the answer.
 
     Raises:
@@ -245,7 +440,7 @@ def parse_line(data: bytes) -> tuple[Answer | Verdict, str | None]:
     check_key(key, request)
     if not isinstance(completion, dict):
         raise RefusedRowError("it holds no document on an endpoint")
-    return Verdict(name, completion), None
+    return EndpointDocument(name, completion), None
 
 
 def _format_line(key: str, request: dict[str, Any], completion: dict[str, Any], address: str | None = None) -> bytes:

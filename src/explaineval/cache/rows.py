@@ -73,7 +73,7 @@ class AnswerOrigin(NamedTuple):
 UNKNOWN_ORIGIN = AnswerOrigin()
 
 
-class Answer(NamedTuple):
+class StoredAnswer(NamedTuple):
     """A stored completion, its request, and their key."""
 
     key: str
@@ -198,7 +198,7 @@ def parse_completion(key: str, row: object) -> Completion:
     return read_completion(row)
 
 
-def parse_answer(key: str, row: Any) -> Answer:
+def parse_answer(key: str, row: Any) -> StoredAnswer:
     """Return the answer in a row.
 
     Raises:
@@ -206,7 +206,7 @@ def parse_answer(key: str, row: Any) -> Answer:
     """
     completion = parse_completion(key, row)
     try:
-        return Answer(key, request_from(row["request"]), completion)
+        return StoredAnswer(key, request_from(row["request"]), completion)
     except (InputError, RecursionError) as error:
         raise RefusedRowError(f"its request cannot be read ({error})") from error
 

@@ -11,20 +11,31 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from explaineval.cache.database import DAMAGE, FILE, Database, Reader, Version, open_connections, primary_code
+from explaineval.cache.database import (
+    DAMAGE,
+    FILE,
+    Action,
+    Database,
+    Reader,
+    Version,
+    Writer,
+    open_connections,
+    primary_code,
+)
 from explaineval.cache.integrity import MARKER, REMEDY, ROW_REMEDY, check_store, read_marker, scan, write_marker
 from explaineval.cache.keys import canonical, request_key
 from explaineval.cache.locks import describe_network
 from explaineval.cache.rows import (
     UNKNOWN_ORIGIN,
     VERDICT_PREFIX,
-    Answer,
     AnswerOrigin,
     DamagedRowError,
     RefusedRowError,
+    StoredAnswer,
     make_row,
     make_verdict_row,
     origin_of,
@@ -32,12 +43,74 @@ from explaineval.cache.rows import (
     parse_completion,
     parse_verdict,
 )
-from explaineval.cache.statistics import PriceOf, StoreStats, summarise, total_usd
-from explaineval.cache.writer import Action, Writer
+from explaineval.cost import FREE, Price, dollars, is_metered
 from explaineval.errors import InputError, StoreError
 from explaineval.files import why_unwritable
 from explaineval.records import Completion, Request
 from explaineval.text import agreeing, counted
+
+PriceOf = Callable[[Request], Price | None]
+"""Returns the price of a request's tokens, None where it is not known."""
+
+
+@dataclass
+class ModelStats:
+    """Sums over the answers of one model at one endpoint.
+
+    `tokens` sums each whole number of the raw usage by its name. `usd` is what the answers cost, None where a price is
+    not known. `unmetered` counts answers that are not free and came without a count of tokens: `usd` lacks them.
+    """
+
+    endpoint: str | None
+    model: str
+    entries: int = 0
+    tokens: dict[str, int] = field(default_factory=dict)
+    usd: float | None = 0.0
+    unmetered: int = 0
+
+    def add(self, completion: Completion, price: Price | None) -> None:
+        """Add an answer, whose tokens have this price."""
+        self.entries += 1
+        counts = {
+            name: number for name, number in completion.usage.items() if type(number) is int
+        }  # no details, no bool
+        self.tokens = {name: self.tokens.get(name, 0) + counts.get(name, 0) for name in sorted({*self.tokens, *counts})}
+        self.unmetered += price != FREE and not is_metered(completion.usage)
+        if price is None:
+            self.usd = None
+        elif self.usd is not None:  # answer by answer: tokens of one name may have several prices
+            self.usd += dollars(completion.usage, price)
+
+
+@dataclass(frozen=True)
+class StoreStats:
+    """What a store holds: readable answers, rows that were refused, bytes of the database with its log.
+
+    `usd` is the sum over the models, None where that of one is not known.
+    """
+
+    entries: int
+    refused: int
+    bytes: int
+    models: tuple[ModelStats, ...]
+    usd: float | None = None
+
+
+def summarise(answers: Iterable[StoredAnswer], price_of: PriceOf | None = None) -> tuple[ModelStats, ...]:
+    """Sum answers, raw usage and dollars by endpoint and model, sorted by these."""
+    groups: dict[tuple[str | None, str], ModelStats] = {}
+    for _, request, completion in answers:
+        stats = groups.setdefault((request.endpoint, request.model), ModelStats(request.endpoint, request.model))
+        stats.add(completion, None if price_of is None else price_of(request))
+    return tuple(sorted(groups.values(), key=lambda stats: (stats.endpoint or "", stats.model)))
+
+
+def total_usd(models: Iterable[ModelStats]) -> float | None:
+    """Return the dollars of all models, None where those of one are not known."""
+    costs = [model.usd for model in models]
+    known = [usd for usd in costs if usd is not None]
+    return sum(known) if len(known) == len(costs) else None
+
 
 MAX_WARNINGS = 100
 
@@ -130,7 +203,7 @@ class Store:
         self.latest_origin = origin_of(row)
         return completion
 
-    def _parse_answer(self, key: str, row: Any) -> Answer:
+    def _parse_answer(self, key: str, row: Any) -> StoredAnswer:
         answer = parse_answer(key, row)
         self.latest_origin = origin_of(row)
         return answer
@@ -191,7 +264,7 @@ class Store:
         """Store a document about an endpoint unless there is a readable one; returns whether it was stored."""
         return await self._add(f"{VERDICT_PREFIX}{name}", make_verdict_row(name, document), parse_verdict)
 
-    def iterate(self, keys: Collection[str] | None = None) -> Iterator[Answer]:
+    def iterate(self, keys: Collection[str] | None = None) -> Iterator[StoredAnswer]:
         """Yield answers in the order of their keys (all, or those of `keys`), in bounded memory.
 
         Where a row was bad or foreign, or the database is known to be damaged, the table is also searched for rows that

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import click
 
-from explaineval.cache import AnswerOrigin, Exported, Imported, Store, export_pack, import_pack, open_store, request_key
+from explaineval.cache import (
+    AnswerOrigin,
+    Imported,
+    PackContents,
+    Store,
+    export_pack,
+    import_pack,
+    open_store,
+    request_key,
+)
 from explaineval.cli.cache import FILTERS, request_filter
 from explaineval.cli.options import ADDRESSES, JSON, PATH, STORED, option, options
 from explaineval.cli.output import finish
@@ -147,7 +156,7 @@ def _first_keys(keys: set[str], store: Store) -> Iterator[str]:
                     yield key
 
 
-def _export_notes(exported: Exported, *, filtered: bool) -> Iterator[Note]:
+def _export_notes(exported: PackContents, *, filtered: bool) -> Iterator[Note]:
     missing = exported.missing
     if missing:
         more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""

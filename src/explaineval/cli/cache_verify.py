@@ -14,7 +14,7 @@ from explaineval.cache import Verification, open_store, verify_store
 from explaineval.cli.cache_packs import keys_of
 from explaineval.cli.options import AT_LEAST_1, ENDPOINT, JSON, PATH, STORED, TRANSPORT, offered, option, options
 from explaineval.cli.output import finish
-from explaineval.client.endpoints.key_rules import check_keys
+from explaineval.client.endpoints.routes import check_keys
 from explaineval.config import ClientConfig, EndpointConfig, ModelConfig, build, normalise_url, read_price
 from explaineval.errors import ExitCode, InputError
 from explaineval.execution.recheck import Agreement, choose_stored

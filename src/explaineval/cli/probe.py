@@ -16,10 +16,9 @@ from explaineval.cache import open_store
 from explaineval.cli.configuration import resolve_model
 from explaineval.cli.options import ENDPOINT, JSON, offered, option, options
 from explaineval.cli.output import echo_document, echo_notes, echo_table
-from explaineval.client.endpoints.capabilities import route_warning, store_probe
+from explaineval.client.endpoints.capabilities import Findings, StyleFinding, route_warning, store_probe
 from explaineval.client.endpoints.guard import proxy_note
 from explaineval.client.endpoints.probe import probe_endpoint
-from explaineval.client.endpoints.probe_findings import Findings, StyleFinding
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price
 from explaineval.errors import ExitCode, InputError

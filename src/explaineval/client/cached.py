@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 
 from explaineval.cache import AnswerOrigin, Claims, Store, is_stopped, request_key
-from explaineval.client.protocol import Client
+from explaineval.client.protocol import Client, Listener
 from explaineval.digests import NumberSet
 from explaineval.errors import (
     EndpointError,
@@ -138,13 +138,13 @@ class StoringClient:
         self._sent.discard(key)
         return completion
 
-    def is_on_wire(self, request: Request) -> bool:
-        """Return whether an attempt at the request was cancelled under way, so that it may be charged."""
-        return request_key(request) in self._on_wire
+    def is_on_wire(self, key: str) -> bool:
+        """Return whether an attempt at the request of a key was cancelled under way, so that it may be charged."""
+        return key in self._on_wire
 
-    def was_sent(self, request: Request) -> bool:
-        """Return whether an attempt at the request was made that brought no answer."""
-        return request_key(request) in self._sent
+    def was_sent(self, key: str) -> bool:
+        """Return whether an attempt at the request of a key was made that brought no answer."""
+        return key in self._sent
 
 
 class StoredOnlyClient:
@@ -165,7 +165,7 @@ LOOK_AT_HOLDERS = 0.5
 
 
 @dataclass
-class RequestCounts:
+class CacheCounts:
     """Counts of distinct requests: answered from the store, sent (answered or not), and unsent.
 
     `shared` counts the hits whose answer another process stored while this one was about to ask, `in_batches` the
@@ -197,17 +197,8 @@ class CachedClient:
     claims: Claims | None = None
     storing: StoringClient | None = None
     """The layer below that stores answers, which knows what was sent."""
-    counts: RequestCounts = field(default_factory=RequestCounts)
-    on_answer: Callable[[Request, Completion, bool], None] = lambda *_: None
-    """Called once for each distinct request that is answered; `hit` says whether the answer was stored already."""
-    on_unsent: Callable[[Request], None] = lambda *_: None
-    """Called once for each distinct request that stays unsent."""
-    on_wait: Callable[[int], None] = lambda *_: None
-    """Called with 1 where a request begins to wait for another process's answer, with -1 where it no longer waits."""
-    is_withheld: Callable[[Request], bool] = lambda _: False
-    """Whether a request is not to be sent any more: then only a stored answer is used."""
-    report: Callable[[str], None] = lambda *_: None
-    """Shows a message to the user."""
+    counts: CacheCounts = field(default_factory=CacheCounts)
+    listener: Listener = field(default_factory=Listener)
     bought: Collection[str] = ()
     """Keys whose answers this run has bought by batches: found in the store, but no hits."""
     pending: Container[str] = ()
@@ -229,10 +220,10 @@ class CachedClient:
 
     async def complete(self, request: Request) -> Completion:
         """Return the stored completion, or that of the same request under way, or a new one."""
-        stored = self.stored(request)
+        key = request_key(request)
+        stored = self._stored(request, key)
         if stored is not None:
             return stored
-        key = request_key(request)
         task = self._under_way.get(key)
         if task is None:
             short = int(key[:16], 16)
@@ -245,7 +236,9 @@ class CachedClient:
 
     def stored(self, request: Request) -> Completion | None:
         """Return the stored completion, counted as `complete` counts it; None if none is stored or it is under way."""
-        key = request_key(request)
+        return self._stored(request, request_key(request))
+
+    def _stored(self, request: Request, key: str) -> Completion | None:
         if key in self._under_way:
             return None
         completion = self.store.get(key)
@@ -285,7 +278,7 @@ class CachedClient:
         self.counts.sent += not hit
         if hit:
             self.origins[self.store.latest_origin] += 1
-        self.on_answer(request, completion, hit)
+        self.listener.on_answer(request, key, completion, hit=hit)
 
     def _count_unanswered(self, short: int, *, sent: bool) -> None:
         """Count a request without an answer; one that was sent stays counted as sent when it is asked again."""
@@ -316,7 +309,7 @@ class CachedClient:
                     self._taken_over.add(short)
                     self._count_stored(request, completion, key, short)
                 return completion
-            if self.is_withheld(request):
+            if self.listener.is_withheld(request):
                 raise WithheldError("nothing more is asked there")
             completion = None if self.claims is None else await self._claim(key, self.claims)
             try:
@@ -335,7 +328,7 @@ class CachedClient:
                 if self.claims is not None:
                     self.claims.release(key)
         except WithheldError:
-            sent = self.storing is not None and self.storing.was_sent(request)
+            sent = self.storing is not None and self.storing.was_sent(key)
             self._count_unanswered(short, sent=sent)
             if not self._unanswered[short]:
                 self._withheld.add(short)
@@ -343,9 +336,9 @@ class CachedClient:
             raise
         except (RequestUnsentError, EndpointError, asyncio.CancelledError):
             if short not in self._unanswered:
-                self.on_unsent(request)
-            self._count_unanswered(short, sent=self.storing is not None and self.storing.was_sent(request))
-            self.counts.given_up += self.storing is not None and self.storing.is_on_wire(request)
+                self.listener.on_unsent(request)
+            self._count_unanswered(short, sent=self.storing is not None and self.storing.was_sent(key))
+            self.counts.given_up += self.storing is not None and self.storing.is_on_wire(key)
             raise
         except RequestFailedError as exc:
             if not isinstance(exc, RequestRejectedError) or exc.sent:
@@ -353,7 +346,7 @@ class CachedClient:
             raise
         self._uncount(short)
         self.counts.sent += 1
-        self.on_answer(request, completion, False)
+        self.listener.on_answer(request, key, completion, hit=False)
         return completion
 
     async def _claim(self, key: str, claims: Claims) -> Completion | None:
@@ -361,7 +354,7 @@ class CachedClient:
         if claims.claim(key):
             return None
         self._waiting_since[key] = asyncio.get_running_loop().time()
-        self.on_wait(1)
+        self.listener.on_wait(1)
         try:
             pause = LOOK_AGAIN
             while not self.stopping.is_set():
@@ -374,7 +367,7 @@ class CachedClient:
             raise RequestUnsentError("stopped while another process asks the same")
         finally:
             del self._waiting_since[key]
-            self.on_wait(-1)
+            self.listener.on_wait(-1)
 
     def _report_waiting(self, claims: Claims) -> None:
         """Report each process that is waited for, once and only after `patience` seconds, and what to do."""
@@ -389,7 +382,7 @@ class CachedClient:
             if process not in self._reported:
                 self._reported.add(process)
                 stopped = f", and is stopped (kill -CONT {process} lets it go on)" if is_stopped(process) else ""
-                self.report(
+                self.listener.report(
                     f"waiting for process {process} on {socket.gethostname()}, which is asking {count} of the same "
                     f"requests{stopped}; the others are asked meanwhile. When it ends, or is ended (kill {process}), "
                     "the rest is asked here."

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from explaineval.client.outage import Availability
-from explaineval.client.protocol import Client, SharedLimits
+from explaineval.client.protocol import Client, Listener, SharedLimits
+from explaineval.client.retries import Availability
 from explaineval.client.spending import OverbillingCheck, texts_of
 from explaineval.cost import total_tokens
 from explaineval.errors import EndpointError, RequestUnsentError, TransientError, WithheldError
@@ -328,8 +328,7 @@ class LimitedClient:
     limit: ConcurrencyLimit
     stopping: asyncio.Event
     overbilling: OverbillingCheck = field(default_factory=OverbillingCheck)
-    is_withheld: Callable[[Request], bool] = lambda _: False
-    """Whether a request is not to be sent any more, though it waits for its turn."""
+    listener: Listener = field(default_factory=Listener)
     availability: Availability = field(default_factory=Availability)
     down: EndpointError | None = field(default=None, init=False)
     _failures: int = field(default=0, init=False)
@@ -356,7 +355,7 @@ class LimitedClient:
             return completion
 
     def _raise_unsent(self, request: Request) -> None:
-        if self.is_withheld(request):
+        if self.listener.is_withheld(request):  # it may have waited long for its turn
             raise WithheldError("nothing more is asked there")
         if self.stopping.is_set():
             raise RequestUnsentError("the run is stopping")

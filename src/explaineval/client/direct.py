@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from functools import partial
@@ -20,20 +21,145 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from explaineval._version import __version__
-from explaineval.client.endpoints.api_keys import advice_on, key_of, without_secrets
-from explaineval.client.endpoints.bodies import bounds_of
+from explaineval.client.endpoints.bodies import MOST_BYTES, bounds_of
 from explaineval.client.endpoints.guard import Attempt, Wire, allow, watch_clients
-from explaineval.client.endpoints.openai_routes import PATHS, ROUTES, check_route, refused_params
-from explaineval.client.endpoints.origins import Origin, declared_origins
-from explaineval.client.endpoints.token_limits import NAME, LimitNames
+from explaineval.client.endpoints.routes import (
+    NAME,
+    PATHS,
+    ROUTES,
+    LimitNames,
+    Origin,
+    advice_on,
+    check_route,
+    declared_origins,
+    key_of,
+    refused_params,
+    without_secrets,
+)
 from explaineval.client.errors import classify, message_of
-from explaineval.client.openai_answers import read_answer
-from explaineval.client.responses import read_body
+from explaineval.client.responses import read_body, read_document
 from explaineval.config import Endpoint, check_params
 from explaineval.config.params import EXTRA_BODY
 from explaineval.errors import ExplainevalError, OversizedError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request, Style
 from explaineval.secrets import SECRETS
+
+FINISH_REASONS: Mapping[str, str] = {
+    **dict.fromkeys(("length", "max_tokens", "MAX_TOKENS", "compaction"), "length"),
+    **dict.fromkeys(("tool_calls", "tool_use"), "tool_calls"),
+    "function_call": "function_call",
+    **dict.fromkeys(("content_filter", "content_filtered", "refusal", "sensitive"), "content_filter"),
+    **dict.fromkeys(("guardrail_intervened", "ERROR_TOXIC", "SAFETY", "RECITATION", "LANGUAGE"), "content_filter"),
+    **dict.fromkeys(("OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "ESCALATION"), "content_filter"),
+    **dict.fromkeys(("NO_IMAGE", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"), "content_filter"),
+    **dict.fromkeys(("IMAGE_RECITATION", "IMAGE_OTHER"), "content_filter"),
+}
+"""What litellm makes of the finish reasons of providers; of every other it makes "stop"."""
+
+COUNTS = ("completion_tokens", "prompt_tokens", "total_tokens")
+DETAILS = ("completion_tokens_details", "prompt_tokens_details")
+THINKING = re.compile(r"<(?:think|thinking|budget:thinking)>(.*?)</(?:think|thinking|budget:thinking)>(.*)", re.DOTALL)
+
+
+class ErrorObjectError(Exception):
+    """A body with status 200 that holds an error; `status_code` is the code in it, where it has one."""
+
+    def __init__(self, message: str, status_code: object) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+def read_answer(document: Mapping[str, Any], style: Style, most: int = MOST_BYTES) -> Completion:
+    """Return the completion in a parsed response body, of at most `most` bytes of text.
+
+    Raises:
+        ErrorObjectError: a chat body holds an error instead of an answer.
+        TransientError: the body holds no answer at all.
+    """
+    if style == "chat":
+        _check_error(document.get("error"))
+    choices = document.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+        first = _chat_choice(choices[0]) if style == "chat" else _text_choice(choices[0])
+        document = {**document, "choices": [first], "usage": _usage(document.get("usage"))}
+    return read_document(document, style, most)
+
+
+def _check_error(error: object) -> None:
+    """Raise ErrorObjectError for an error that says something; some servers send an empty one with every answer."""
+    if isinstance(error, Mapping):
+        message, code = error.get("message"), error.get("code")
+        if message or code is not None:
+            raise ErrorObjectError(str(message or "Error in response object"), code if "code" in error else 422)
+    elif error:
+        raise ErrorObjectError(f"Error in response object: {error}"[:200], 422)
+
+
+def _text_choice(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    reason = choice.get("finish_reason")
+    if not isinstance(reason, str | int | float):
+        return choice
+    return {**choice, "finish_reason": FINISH_REASONS.get(str(reason), "stop") if reason else None}
+
+
+def _chat_choice(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    message = choice.get("message")
+    if not isinstance(message, Mapping):
+        return choice
+    reason = choice.get("finish_reason")
+    reason = choice.get("finish_details") or "stop" if reason is None else reason
+    if not isinstance(reason, str | int | float):
+        return choice
+    name = FINISH_REASONS.get(str(reason), "stop")
+    if reason == "stop" and _calls_tools(message.get("tool_calls")):
+        name = "tool_calls"
+    fields = {"native_finish_reason": choice.get("native_finish_reason") if name == reason else reason}
+    return {**choice, "finish_reason": name, "provider_specific_fields": fields, "message": _message(message)}
+
+
+def _calls_tools(calls: object) -> bool:
+    return isinstance(calls, list) and bool(calls) and all(isinstance(call, Mapping) for call in calls)
+
+
+def _message(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a chat message with the thinking at the head of its text as reasoning, unless it has some already."""
+    text = message.get("content")
+    if not isinstance(text, str) or "reasoning_content" in message or "reasoning" in message:
+        return message
+    found = THINKING.match(text)
+    return message if found is None else {**message, "reasoning_content": found[1], "content": found[2]}
+
+
+def _usage(usage: object) -> object:
+    """Return the counts of tokens with all three sums, and with what providers count under names of their own."""
+    if not usage:
+        return dict.fromkeys(COUNTS, 0)
+    if not isinstance(usage, Mapping):
+        return usage
+    sums = {name: usage.get(name) or 0 for name in COUNTS}
+    if not all(isinstance(count, int) for count in sums.values()):
+        return usage
+    sums = {name: int(count) for name, count in sums.items()}  # a truth value is one, too
+    if len(usage) == len(COUNTS) and all(name in usage for name in COUNTS):
+        return sums
+    details = {name: dict(usage[name]) for name in DETAILS if isinstance(usage.get(name), Mapping) and usage[name]}
+    rest = {name: value for name, value in usage.items() if name not in COUNTS and name not in DETAILS}
+    reasoning = rest.pop("reasoning_tokens", None)
+    if isinstance(reasoning, int) and reasoning:
+        of_output = details.setdefault(DETAILS[0], {})
+        if of_output.get("reasoning_tokens") is None:
+            of_output["reasoning_tokens"] = reasoning
+        if of_output.get("text_tokens") is None:
+            others = (of_output.get("image_tokens") or 0) + (of_output.get("audio_tokens") or 0)
+            of_output["text_tokens"] = max(0, sums["completion_tokens"] - reasoning - others)
+    for name, own in (("cached_tokens", "prompt_cache_hit_tokens"), ("cached_tokens", "cache_read_input_tokens")):
+        if isinstance(rest.get(own), int):
+            details.setdefault(DETAILS[1], {})[name] = rest[own]
+    if isinstance(rest.get("cache_creation_input_tokens"), int):
+        written = rest["cache_creation_input_tokens"]
+        details.setdefault(DETAILS[1], {}).update(cache_write_tokens=written, cache_creation_tokens=written)
+    return {**sums, **details, **rest}
+
 
 HEADERS = {
     "accept": "application/json",
@@ -64,7 +190,7 @@ class DirectClient(LimitNames):
         self._timeout = timeout
         SECRETS.learn(os.environ)
         watch_clients(AiohttpTransport, httpx.AsyncHTTPTransport, httpx.HTTPTransport)
-        self.wire = Wire(_open_pool)
+        self.wire: Wire = Wire(open_pool)
         self._urls: dict[tuple[str | None, Style], httpx.URL] = {}
         self._origins: dict[str | None, tuple[Origin, ...]] = {}
 
@@ -102,7 +228,7 @@ class DirectClient(LimitNames):
         )
         try:
             with allow(attempt):
-                response = await self._post(self._build(request, endpoint, key), attempt)
+                response = await self.wire.send(self._build(request, endpoint, key), attempt)
             if not response.is_success:
                 raise StatusError(response)
             return without_secrets(self._read(attempt, request, response))
@@ -113,10 +239,6 @@ class DirectClient(LimitNames):
                 raise
             advice = partial(advice_on, endpoint, request.model)
             raise classify(_cause(exc), where=where, advice=advice) from exc
-
-    async def _post(self, message: httpx.Request, attempt: Attempt) -> httpx.Response:
-        """Send a request through the guard, and return the response, whole and within its bounds."""
-        return await self.wire.send(message, attempt)
 
     def _origins_of(self, request: Request, endpoint: Endpoint) -> tuple[Origin, ...]:
         if request.endpoint not in self._origins:
@@ -206,7 +328,7 @@ def _cause(exc: Exception) -> BaseException:
     return lost
 
 
-def _open_pool(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+def open_pool(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
     return AiohttpTransport(verify=context, client=partial(_open_session, context))
 
 

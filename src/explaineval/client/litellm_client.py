@@ -19,11 +19,9 @@ from typing import Any
 
 import httpx
 
-from explaineval.client.endpoints.api_keys import advice_on, key_of, without_secrets
 from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
-from explaineval.client.endpoints.origins import declared_origins
-from explaineval.client.endpoints.token_limits import LimitNames
+from explaineval.client.endpoints.routes import LimitNames, advice_on, declared_origins, key_of, without_secrets
 from explaineval.client.errors import chain, classify, wire_status
 from explaineval.client.responses import add_reasoning, read_body, read_response
 from explaineval.config import Endpoint, check_params

@@ -29,6 +29,26 @@ class Transport(Client, Protocol):
         ...
 
 
+class Listener:
+    """What the layers of a model tell of its requests, and what they ask about them. This one hears nothing."""
+
+    def on_answer(self, request: Request, key: str, completion: Completion, *, hit: bool) -> None:
+        """Note a distinct request that is answered, once; `hit` says whether the answer was stored already."""
+
+    def on_unsent(self, request: Request) -> None:
+        """Note a distinct request that stays unsent, once."""
+
+    def on_wait(self, change: int) -> None:
+        """Note that one request more (1) waits for another process's answer, or one fewer (-1)."""
+
+    def is_withheld(self, request: Request) -> bool:  # noqa: ARG002 - for those who know
+        """Return whether a request is not to be sent any more: then only a stored answer is used."""
+        return False
+
+    def report(self, message: str) -> None:
+        """Show a message to the user."""
+
+
 class SpendingAccount(Protocol):
     """Books what is spent, so that nothing is lost where the process is killed. `model` is (endpoint, model)."""
 

@@ -223,7 +223,7 @@ _ARTICLES = frozenset({"a", "an"})
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptReading:
     """What a simulated model reads in a prompt: the last input, its options, and what is asked for.
 
     `beside` is text right below the options, as a cue is. `given` is the answer that is to be explained, None where
@@ -243,7 +243,7 @@ class Prompt:
         return " ".join(word for word in self.words if word in _FUNCTION_WORDS)
 
 
-def read_prompt(request: Request) -> Prompt | None:
+def read_prompt(request: Request) -> PromptReading | None:
     """Read the last input block of a prompt; None where there are no lettered options."""
     text = request.prompt if request.prompt is not None else ""
     given: str | None = None
@@ -270,7 +270,7 @@ def read_prompt(request: Request) -> Prompt | None:
     beside = "\n".join(_until_blank(tail))
     if request.prompt is not None and (match := _GIVEN.search(tail)):
         given = match[1]
-    return Prompt(
+    return PromptReading(
         words=tuple(word.lower() for word in _WORD.findall(fields)),
         options=tuple(option[1] for option in last),
         beside=beside,
@@ -380,7 +380,7 @@ class SimulatedModel:
         prompt = read_prompt(request)
         return None if prompt is None else self._planned(prompt, request.sample)
 
-    def _planned(self, prompt: Prompt, sample: int) -> Planted:
+    def _planned(self, prompt: PromptReading, sample: int) -> Planted:
         named = self._named(prompt, self.law.rate)
         reasoned = None
         if self.law.reasoning_tpr is not None and self.law.reasoning_fpr is not None:
@@ -425,7 +425,7 @@ class SimulatedModel:
         drawn.update("".join(f"\x1f{part}" for part in of[1:]).encode("utf-8", "surrogatepass"))
         return int.from_bytes(drawn.digest()[:7]) / 2**56
 
-    def _shift(self, prompt: Prompt, word: str) -> int:
+    def _shift(self, prompt: PromptReading, word: str) -> int:
         """By how many options a word moves the answer: 0 for a word that does not change it."""
         if word in _ARTICLES or word in _FUNCTION_WORDS:
             return 0
@@ -433,7 +433,7 @@ class SimulatedModel:
             return 0
         return 1 + int(self._draw("where", prompt.example, word) * (len(prompt.options) - 1))
 
-    def _label(self, prompt: Prompt, sample: int) -> str:
+    def _label(self, prompt: PromptReading, sample: int) -> str:
         suggested = _SUGGESTED.search(prompt.beside)
         if suggested and self._follows(prompt):
             letter = suggested[1] or suggested[2] or suggested[3]
@@ -445,16 +445,16 @@ class SimulatedModel:
             number += 1
         return prompt.options[number % len(prompt.options)]
 
-    def _follows(self, prompt: Prompt) -> bool:
+    def _follows(self, prompt: PromptReading) -> bool:
         return self._draw("cue", *prompt.words) < self.law.cue
 
-    def _names(self, prompt: Prompt, what: str, rate: float, where: str) -> bool:
+    def _names(self, prompt: PromptReading, what: str, rate: float, where: str) -> bool:
         """Whether a text (`where`: "" the explanation, else another) names a word, or the suggestion."""
         if self.law.mentions == "example":
             return self._draw(f"{where}example", prompt.example) < rate
         return self._draw(f"{where}mention", prompt.example, what) < rate
 
-    def _named(self, prompt: Prompt, rate: Callable[[bool, float], float], where: str = "") -> tuple[str, ...]:
+    def _named(self, prompt: PromptReading, rate: Callable[[bool, float], float], where: str = "") -> tuple[str, ...]:
         """The words that a text names, and SUGGESTION where it names that; `rate` gives the probability of each."""
         named = [
             word
@@ -479,7 +479,9 @@ class SimulatedModel:
         text = f"Because {' and '.join(parts)}." if parts else "Because of what it says."
         return f"{text} {ASIDE}" if self.law.wording == "varied" else text
 
-    def _completion(self, request: Request, text: str, prompt: Prompt | None, label: str | None = None) -> Completion:
+    def _completion(
+        self, request: Request, text: str, prompt: PromptReading | None, label: str | None = None
+    ) -> Completion:
         words = text.split(" ")
         cut = len(words) > request.max_tokens
         if cut:
@@ -497,7 +499,7 @@ class SimulatedModel:
             fingerprint=self.law.endpoint,
         )
 
-    def _logprobs(self, prompt: Prompt, text: str, label: str) -> tuple[TokenAlternatives, ...]:
+    def _logprobs(self, prompt: PromptReading, text: str, label: str) -> tuple[TokenAlternatives, ...]:
         """Probabilities of the letters where the label stands; the one chosen has .7 to .95."""
         place = re.search(rf"(?:^|answer:)\s*({label})\b", text, re.IGNORECASE)
         if place is None:

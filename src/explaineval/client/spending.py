@@ -85,10 +85,10 @@ class Budget:
     total: SpendingLimit
     _waiting: deque[tuple[float, SpendingLimit, asyncio.Future[bool]]] = field(default_factory=deque, init=False)
 
-    async def reserve(self, amount: float, own: SpendingLimit, request: Request | None = None) -> bool:  # noqa: ARG002
+    async def reserve(self, amount: float, own: SpendingLimit, key: str = "") -> bool:  # noqa: ARG002
         """Reserve an amount of the whole limit and of a model's own; False where it can no longer fit.
 
-        `request` is what the attempt asks, which a shared budget notes.
+        `key` is that of the request, which a shared budget notes.
         """
         fits = self._try(amount, own)
         if fits is not None:
@@ -118,7 +118,7 @@ class Budget:
         amount: float,
         cost: float,
         own: SpendingLimit,
-        request: Request | None = None,  # noqa: ARG002 - a shared budget notes it
+        key: str = "",  # noqa: ARG002 - a shared budget notes it
         *,
         billed: bool = True,  # noqa: ARG002 - as above
     ) -> None:
@@ -155,13 +155,13 @@ class SharedBudget(Budget):
     shared: SharedLimits
     _full: bool = field(default=False, init=False)
 
-    async def reserve(self, amount: float, own: SpendingLimit, request: Request | None = None) -> bool:
+    async def reserve(self, amount: float, own: SpendingLimit, key: str = "") -> bool:
         """Reserve an amount of the run's limits, then of the shared budget; False where it can no longer fit."""
         if not await super().reserve(amount, own):
             return False
         granted = False
         try:
-            granted = await self.shared.reserve(amount, key_of(request))
+            granted = await self.shared.reserve(amount, key)
         finally:
             if not granted:
                 super().release(amount, 0.0, own)
@@ -187,18 +187,13 @@ class SharedBudget(Budget):
         amount: float,
         cost: float,
         own: SpendingLimit,
-        request: Request | None = None,
+        key: str = "",
         *,
         billed: bool = True,
     ) -> None:
         """End a reservation with what the attempt cost, also in the shared budget, which lists it without a bill."""
-        self.shared.release(amount, cost, key_of(request), billed=billed)
+        self.shared.release(amount, cost, key, billed=billed)
         super().release(amount, cost, own)
-
-
-def key_of(request: Request | None) -> str:
-    """Return the key under which the answer to what is asked will be stored; empty where that is not known."""
-    return "" if request is None else request_key(request)
 
 
 @dataclass
@@ -289,8 +284,8 @@ class BudgetedClient:
         this endpoint was higher than it can be.
         """
         self.overbilling.raise_unsent()
-        amount = self.bound.worst(request)
-        if not await self.budget.reserve(amount, self.own, request):
+        amount, key = self.bound.worst(request), request_key(request)
+        if not await self.budget.reserve(amount, self.own, key):
             self.overbilling.raise_unsent()  # that bill may have taken what this waited for
             self.refused += 1
             raise BudgetReachedError("the spending limit leaves no room for this request")
@@ -302,7 +297,7 @@ class BudgetedClient:
             self.overbilling.raise_unsent()
             if self.account is not None and amount > 0:
                 cost = 0.0
-                number = await self._note(self.account, request, amount)
+                number = await self._note(self.account, request, key, amount)
                 cost = None
             completion = await self.inner.complete(request)
             cost = self.bound.bill(request, completion)
@@ -319,15 +314,15 @@ class BudgetedClient:
             booked = amount if cost is None else cost
             if number is not None and self.account is not None:
                 self.account.settle(number, booked, billed=cost is not None)
-            self.budget.release(amount, booked, self.own, request, billed=cost is not None)
+            self.budget.release(amount, booked, self.own, key, billed=cost is not None)
         self.overbilling.check(request, completion, amount, cost, self.limits)
         return completion
 
-    async def _note(self, account: SpendingAccount, request: Request, amount: float) -> int:
+    async def _note(self, account: SpendingAccount, request: Request, key: str, amount: float) -> int:
         """Write to the account that an attempt is about to be made, and return its number."""
         while True:
             try:
-                number = account.reserve((request.endpoint, request.model), request_key(request), amount)
+                number = account.reserve((request.endpoint, request.model), key, amount)
             except InputError as exc:
                 if not await self.budget.may_retry(exc):
                     raise

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Self, get_args
 from explaineval.cache import Claims, Store
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
 from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient, RateLimit
-from explaineval.client.endpoints.openai_routes import check_route
-from explaineval.client.outage import Availability, ProbeTurns
-from explaineval.client.protocol import Client, SharedLimits, SpendingAccount, Transport
-from explaineval.client.retries import RetryingClient
+from explaineval.client.endpoints.routes import check_route
+from explaineval.client.protocol import Client, Listener, SharedLimits, SpendingAccount, Transport
+from explaineval.client.retries import Availability, ProbeTurns, RetryingClient
 from explaineval.client.spending import (
     Budget,
     BudgetedClient,
@@ -34,7 +33,7 @@ from explaineval.errors import EndpointError, InputError
 from explaineval.records import Completion, Request
 
 if TYPE_CHECKING:
-    from explaineval.client.cluster.ray_workers import RayWorkers
+    from explaineval.client.ray_workers import RayWorkers
 
 TRANSPORTS = {
     "litellm": "explaineval.client.litellm_client:LiteLLMClient",
@@ -170,7 +169,7 @@ class ClientStack:
 
     def _open_on_workers(self, name: str) -> Transport:
         """Return a transport of this name whose requests are sent by workers on Ray, which all transports share."""
-        from explaineval.client.cluster.ray_workers import WORKERS, RayWorkers, WorkerTransport
+        from explaineval.client.ray_workers import WORKERS, RayWorkers, WorkerTransport
 
         if self._workers is None:
             config = self.config
@@ -184,12 +183,9 @@ class ClientStack:
         price: Price | None,
         transport: Client,
         writer: AnswerWriter,
-        is_withheld: Callable[[Request], bool],
+        listener: Listener,
     ) -> Layers:
-        """The layers over `transport` (a transport, or a client around one) that send a model's requests.
-
-        `is_withheld` says of a request whether it is not to be sent any more.
-        """
+        """The layers over `transport` (a transport, or a client around one) that send a model's requests."""
         place = place_of(model)
         if place not in self._limits:
             rate = RateLimit(*self.config.pace_of(model))
@@ -209,7 +205,7 @@ class ClientStack:
         storing = StoringClient(transport, writer)
         budgeted = self._budgeted(model, price, storing)
         limited = LimitedClient(
-            budgeted or storing, limit, self.stopping, self._overbilling[place], is_withheld, availability
+            budgeted or storing, limit, self.stopping, self._overbilling[place], listener, availability
         )
         retrying = RetryingClient(
             limited, self.config.max_retries, self.stopping, limit.is_busy, availability=availability
@@ -217,31 +213,16 @@ class ClientStack:
         return Layers(retrying, limited, budgeted, storing)
 
     def cached(
-        self,
-        layers: Layers,
-        store: Store,
-        claims: Claims | None,
-        *,
-        on_answer: Callable[[Request, Completion, bool], None],
-        on_unsent: Callable[[Request], None],
-        on_wait: Callable[[int], None],
-        is_withheld: Callable[[Request], bool],
-        report: Callable[[str], None],
-        pending: Container[str],
+        self, layers: Layers, store: Store, claims: Claims | None, listener: Listener, pending: Container[str]
     ) -> CachedClient:
         """The layer that looks into the store first, over the others; offline, over nothing. See `CachedClient`."""
-        inner: Client = StoredOnlyClient() if self.config.offline else layers.retrying
         return CachedClient(
-            inner,
+            StoredOnlyClient() if self.config.offline else layers.retrying,
             store,
             self.stopping,
             claims,
             layers.storing,
-            on_answer=on_answer,
-            on_unsent=on_unsent,
-            on_wait=on_wait,
-            is_withheld=is_withheld,
-            report=report,
+            listener=listener,
             pending=pending,
             older_names=self.config.older_names,
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from explaineval.config.endpoint import Endpoint
-from explaineval.config.fields import EndpointConfig, ModelConfig, Transport
+from explaineval.config.fields import EndpointConfig, ModelConfig, TransportSettings
 from explaineval.config.values import Prices
 from explaineval.errors import InputError
 from explaineval.records import EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT
 
 
-class ClientConfig(Transport):
+class ClientConfig(TransportSettings):
     """How the endpoints are reached, and where their answers are kept."""
 
     def endpoint_of(self, model: ModelConfig) -> Endpoint:

@@ -324,7 +324,7 @@ class EndpointConfig(Record):
             raise ValueError(str(exc).rstrip(".")) from None
 
 
-class Transport(Record):
+class TransportSettings(Record):
     """The settings that change no number: how answers are fetched and kept.
 
     The key of an entry in `endpoints` is its identity in cache keys: its URL, or the name that it was given.
@@ -446,7 +446,7 @@ class Place(Record):
     )
 
 
-TABLE: tuple[type[Record], ...] = (Science, Transport, Place)
+TABLE: tuple[type[Record], ...] = (Science, TransportSettings, Place)
 INSIDE: dict[str, type[Record]] = {"arms": ArmConfig, "interventions": InterventionConfig, "endpoints": EndpointConfig}
 """Settings that hold others, which have options."""
 

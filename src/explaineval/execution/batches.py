@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from explaineval.cache import request_key
-from explaineval.client.batches.journal import DIRECTORY, BatchJournal
-from explaineval.client.batches.protocol import BatchFailure
-from explaineval.client.batches.run import run_batches
+from explaineval.client.batches.client import BatchFailure
+from explaineval.client.batches.machine import run_batches
 from explaineval.client.batches.submit import BatchSession, CheckedClient, pause
 from explaineval.client.protocol import SpendingAccount
 from explaineval.client.spending import BudgetedClient, CostBound, SpendingLimit
@@ -153,8 +152,6 @@ async def submit(
     unanswered = UnansweredClient()
     price = session.ledger.price
     spending = BatchSpending(session.budgeted, None if price is None else CostBound(price), unanswered)
-    provider = batches.provider
-    journal = BatchJournal(session.client.cache / DIRECTORY, provider.name, provider.endpoint.identity, provider.model)
 
     def misses() -> Iterator[tuple[str, Request]]:
         yield from ((key, request) for key, request in lacking() if key not in unanswered.failed)
@@ -170,9 +167,9 @@ async def submit(
                 session.error = exc
                 break
             submission = BatchSession(
-                provider,
+                batches.provider,
                 session.store,
-                journal,
+                batches.journal,
                 stopping,
                 session.client.batch_poll,
                 tell=session.messages.append,

@@ -76,7 +76,7 @@ def plan_run(
             )
     if client.batch and not client.offline:
         for model in science.models:
-            check_batches(model, client.endpoint_of(model))
+            check_batches(model.model, client.endpoint_of(model))
     price_list = read_price_list()
     prices = prices_of(science.models, client, price_list, science.params)
     notes = list(prepared.chosen.notes)

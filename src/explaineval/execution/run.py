@@ -13,8 +13,8 @@ from pathlib import Path
 
 from explaineval.cache import Claims, Store, spread
 from explaineval.client.batches.providers import check_batches
-from explaineval.client.cluster.ray_workers import check_engine
 from explaineval.client.protocol import SharedLimits
+from explaineval.client.ray_workers import check_engine
 from explaineval.datasets import shots_of
 from explaineval.errors import ExitCode, InputError, InUseError, StoreError
 from explaineval.execution.model_run import ModelRun, check_verdicts, embedded_transports
@@ -115,7 +115,7 @@ class Run:
         self.prices = prices_of(self.config.models, self.client, listed, self.config.params)
         if self.client.batch and not self.client.offline:
             for model in self.config.models:
-                check_batches(model, self.client.endpoint_of(model))
+                check_batches(model.model, self.client.endpoint_of(model))
         wanted = self.config.until_half_width
         self.looks = None if wanted is None else Looks(prepared, wanted)
         self.keep = keep or not any(task.examples for task in prepared.tasks)  # an empty shard is a result too

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import getproxies
 
-from explaineval.cache import Claims, Store, holds_store, open_store, request_key
+from explaineval.cache import Claims, Store, holds_store, open_store
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
-from explaineval.client.cached import AnswerWriter, CachedClient, RequestCounts, StoredOnlyClient
+from explaineval.client.cached import AnswerWriter, CacheCounts, CachedClient, StoredOnlyClient
 from explaineval.client.endpoints.capabilities import (
     Build,
     Capabilities,
@@ -26,8 +26,8 @@ from explaineval.client.endpoints.capabilities import (
     older_verdicts,
     stored_probe,
 )
-from explaineval.client.endpoints.token_limits import LimitNames
-from explaineval.client.protocol import Client, SharedLimits, SpendingAccount, Transport
+from explaineval.client.endpoints.routes import LimitNames
+from explaineval.client.protocol import Client, Listener, SharedLimits, SpendingAccount, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack
 from explaineval.config import ClientConfig, ModelConfig
@@ -174,7 +174,7 @@ class Sessions:
         await self.clients.__aexit__(kind, error, trace)
 
 
-class ModelSession:
+class ModelSession(Listener):
     """One model as it is asked: its clients, its pool, what it cost, and how its endpoint takes requests.
 
     `messages` is what is to be told while it is asked.
@@ -215,18 +215,8 @@ class ModelSession:
                 if self.client.batch:
                     sender = self.batches = self._check_batches_first(lazy.open(), journal)
         price = sessions.prices.singly[key]
-        self.layers = sessions.clients.layers(model, price, sender, self.writer, self._is_withheld)
-        self.cached: CachedClient = sessions.clients.cached(
-            self.layers,
-            self.store,
-            sessions.claims,
-            on_answer=self._count_answer,
-            on_unsent=self._count_unsent,
-            on_wait=self._hold_up,
-            is_withheld=self._is_withheld,
-            report=messages.append,
-            pending=pending,
-        )
+        self.layers = sessions.clients.layers(model, price, sender, self.writer, self)
+        self.cached: CachedClient = sessions.clients.cached(self.layers, self.store, sessions.claims, self, pending)
         self.pool = Pool(self.cached, self.layers.limited.limit.ceiling, sessions.stopping, self.cached.stored)
 
     async def settle(self, sampling: Sampling, style: Style, builds: Sequence[Build]) -> None:
@@ -264,12 +254,12 @@ class ModelSession:
         """
         error = raised or self.billing_error or self.layers.limited.down or self.layers.limited.availability.error
         if self.error is None and error is not None:
-            from explaineval.client.endpoints.model_list import name_served_models
+            from explaineval.client.endpoints.probe import name_served_models
 
             self.error = await name_served_models(error, self.client.endpoint_of(self.model))
 
     @property
-    def counts(self) -> RequestCounts:
+    def counts(self) -> CacheCounts:
         """How many distinct requests were answered, sent and not sent."""
         return self.cached.counts
 
@@ -303,23 +293,30 @@ class ModelSession:
         """Whether the spending limit turned a request away."""
         return self.budgeted is not None and self.budgeted.refused > 0
 
-    def _count_answer(self, request: Request, completion: Completion, hit: bool) -> None:
+    def on_answer(self, request: Request, key: str, completion: Completion, *, hit: bool) -> None:
         """Count an answer and its cost: what was sent alone at its own price, all else at the ledger's."""
         self.answers += 1
-        alone = not hit and self.budgeted is not None and request_key(request) not in self.cached.bought
+        alone = not hit and self.budgeted is not None and key not in self.cached.bought
         self.ledger.add(completion, hit=hit, price=self.budgeted.bound.price if alone and self.budgeted else None)
         self.estimate.lengths.add(request, completion)
 
-    def _count_unsent(self, request: Request) -> None:
+    def on_unsent(self, request: Request) -> None:
+        """Remember what is not asked, and what it would cost."""
         self.estimate.add_missing(request)
         if len(self.unsent) < UNSENT_SHOWN:
             self.unsent.append(request)
 
-    def _hold_up(self, change: int) -> None:
+    def on_wait(self, change: int) -> None:
+        """Let other requests be asked while some wait for another process."""
         self.pool.hold_up(change)
 
-    def _is_withheld(self, request: Request) -> bool:
+    def is_withheld(self, request: Request) -> bool:
+        """Return whether nobody wants the answer any more."""
         return self.pool.is_withheld(request)
+
+    def report(self, message: str) -> None:
+        """Show a message beside the others on this model."""
+        self.messages.append(message)
 
     def _opened(self) -> None:
         """Note, before the first request is sent, what its price leaves unknown and which proxy it goes through."""
@@ -329,9 +326,10 @@ class ModelSession:
 
     def _check_batches_first(self, transport: Transport, journal: BatchJournal) -> CheckedClient:
         """Return the client that sends nothing by the transport before the endpoint has taken batches."""
-        from explaineval.client.batches.providers import provider_for
+        from explaineval.client.batches.client import BatchClient
         from explaineval.client.batches.submit import CheckedClient
 
         renamed = transport.renamed if isinstance(transport, LimitNames) else None
-        provider = provider_for(self.model, self.client.endpoint_of(self.model), self.client.timeout, renamed)
-        return CheckedClient(transport, provider, journal.has_batches)
+        endpoint = self.client.endpoint_of(self.model)
+        provider = BatchClient(endpoint, self.model.model, timeout=self.client.timeout, renamed=renamed)
+        return CheckedClient(transport, provider, journal)

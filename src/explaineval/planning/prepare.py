@@ -16,7 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from explaineval.cache import Store, holds_store, open_store, verdict_name
-from explaineval.client.endpoints.key_rules import check_keys, sent_keys
+from explaineval.client.endpoints.routes import check_keys, sent_keys
 from explaineval.client.simulated import law_of
 from explaineval.client.stack import check_transport
 from explaineval.config import ClientConfig, EndpointConfig, InterventionConfig, ModelConfig, RunConfig, Shard, arms_for

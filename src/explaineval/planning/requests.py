@@ -20,7 +20,7 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from explaineval.cache import request_key
-from explaineval.client.reasoning import UNKNOWN, Reasoning, reasoning_of
+from explaineval.client.responses import UNKNOWN, Reasoning, reasoning_of
 from explaineval.config import Arm, ModelConfig, RunConfig
 from explaineval.datasets import Task
 from explaineval.errors import RequestUnsentError

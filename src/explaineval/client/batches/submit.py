@@ -1,6 +1,6 @@
 """Submission of batches: requests are prepared as the ordinary client would send them, recorded, and submitted.
 
-`BatchSession` is what submission (here) and tracking (`track`) share.
+`BatchSession` is what submission and the state machine (`machine`) share.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from explaineval.cache import Claims, Store
+from explaineval.client.batches.client import BatchClient, BatchFailure
 from explaineval.client.batches.journal import BatchJournal, JournalEntry
-from explaineval.client.batches.protocol import BatchFailure, BatchItem, BatchProvider
+from explaineval.client.batches.providers import BatchItem
 from explaineval.client.protocol import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request
@@ -78,7 +79,7 @@ class BatchSession:
     entries of batches by tag.
     """
 
-    provider: BatchProvider
+    provider: BatchClient
     store: Store
     journal: BatchJournal
     stopping: asyncio.Event
@@ -151,12 +152,12 @@ class BatchSession:
 class CheckedClient:
     """Sends nothing before the endpoint has shown that it takes batches, which is checked once for all requests.
 
-    `has_batches` says whether the endpoint took a batch before; then nothing is checked.
+    Where `journal` shows that the endpoint took a batch before, nothing is checked.
     """
 
     inner: Client
-    provider: BatchProvider
-    has_batches: Callable[[], bool]
+    provider: BatchClient
+    journal: BatchJournal
     _checked: bool = field(default=False, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
@@ -167,7 +168,7 @@ class CheckedClient:
             EndpointError: it takes no batches, or this cannot be found out.
         """
         async with self._lock:
-            if not self._checked and not self.has_batches():
+            if not self._checked and not self.journal.has_batches():
                 await self.provider.check()
             self._checked = True
 

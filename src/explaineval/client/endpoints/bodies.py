@@ -42,7 +42,7 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
-class TooLargeError(Exception):
+class OverBoundsError(Exception):
     """A body goes beyond its bounds; the text says which."""
 
 
@@ -151,11 +151,11 @@ class Body:
         before = self.size
         self._raw += len(raw)
         if self._raw > self._most:
-            raise TooLargeError(f"more than {self._most:,} bytes")
+            raise OverBoundsError(f"more than {self._most:,} bytes")
         for piece in self._inflater.pieces(raw):
             self.size += len(piece)
             if self.size > self._most:
-                raise TooLargeError(f"more than {self._most:,} bytes")
+                raise OverBoundsError(f"more than {self._most:,} bytes")
             self._parts.append(piece)
         return self.size - before
 
@@ -171,25 +171,25 @@ def measure(content: bytes, most_values: int) -> int:
     It counts separators outside of strings, so it never counts too few.
 
     Raises:
-        TooLargeError: more than `most_values`, or nested too deep.
+        OverBoundsError: more than `most_values`, or nested too deep.
     """
     commas, opened = content.count(b","), content.count(b"[") + content.count(b"{")
     if commas + opened < most_values and opened <= MOST_NESTED:
         return commas + opened + 1
     bare = content.replace(b"\\\\", b"").replace(b'\\"', b"")
     if bare.count(b'"') > 4 * most_values:  # a key and a value are two strings
-        raise TooLargeError(f"more than {most_values:,} JSON values")
+        raise OverBoundsError(f"more than {most_values:,} JSON values")
     bare = _STRINGS.sub(b"", bare)
     values = bare.count(b",") + bare.count(b"[") + bare.count(b"{") + 1
     if values > most_values:
-        raise TooLargeError(f"more than {most_values:,} JSON values")
+        raise OverBoundsError(f"more than {most_values:,} JSON values")
     brackets = bare.translate(_TO_SQUARE, _NO_BRACKETS)
     for _ in range(MOST_NESTED):
         if not brackets:
             return values
         brackets = brackets.replace(b"[]", b"")
     if b"[]" in brackets or brackets.count(b"[") > MOST_NESTED:
-        raise TooLargeError(f"JSON nested more than {MOST_NESTED} deep")
+        raise OverBoundsError(f"JSON nested more than {MOST_NESTED} deep")
     return values
 
 
@@ -212,7 +212,7 @@ def check_answer(content: bytes, bounds: Bounds, *, lean: bool = True) -> Checke
     builds an object for each of the others, which can take more time than all else together.
 
     Raises:
-        TooLargeError: the body goes beyond the bounds.
+        OverBoundsError: the body goes beyond the bounds.
     """
     values = measure(content, bounds.most_values)
     if b"\0" not in content[:4]:  # no UTF-16 or UTF-32, which the counting does not see through
@@ -223,7 +223,7 @@ def check_answer(content: bytes, bounds: Bounds, *, lean: bool = True) -> Checke
         else:
             for name in CHOICES:
                 if isinstance(answer, dict) and isinstance(answer.get(name), list) and len(answer[name]) > MOST_CHOICES:
-                    raise TooLargeError(f"more than {MOST_CHOICES} choices")
+                    raise OverBoundsError(f"more than {MOST_CHOICES} choices")
             if values > bounds.most_besides or (lean and values > FEW_VALUES and b'"top_logprobs"' in content):
                 content = json.dumps(_without_bulk(answer), separators=(",", ":")).encode()
                 values = measure(content, bounds.most_besides)

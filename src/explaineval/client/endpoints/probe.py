@@ -15,20 +15,21 @@ from typing import Any, Literal
 
 import httpx
 
-from explaineval.client.direct import DirectClient
-from explaineval.client.endpoints.capabilities import TOP_LOGPROBS, Accepted, negotiate
-from explaineval.client.endpoints.guard import Attempt
-from explaineval.client.endpoints.model_list import NOT_FOUND, name_served_models
-from explaineval.client.endpoints.openai_routes import ROUTES
-from explaineval.client.endpoints.probe_findings import (
+from explaineval.client.direct import DirectClient, open_pool
+from explaineval.client.endpoints.capabilities import (
+    TOP_LOGPROBS,
+    Accepted,
     Findings,
-    Judgement,
+    LogprobsFinding,
     StyleFinding,
     judge_logprobs,
+    negotiate,
     reasoning_evidence,
     reasoning_returned,
     written_letter,
 )
+from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow
+from explaineval.client.endpoints.routes import NO_KEY, ROUTES, declared_origins, key_of
 from explaineval.client.litellm_client import Clock, LiteLLMClient, load_litellm
 from explaineval.client.protocol import Client, Transport
 from explaineval.client.responses import read_json
@@ -38,11 +39,67 @@ from explaineval.cost import Price, dollars, input_tokens, output_tokens
 from explaineval.errors import (
     BudgetReachedError,
     EndpointError,
+    OversizedError,
     RequestRejectedError,
     RequestUnsentError,
     TransientError,
 )
 from explaineval.records import Completion, Message, Request, Style
+from explaineval.secrets import SECRETS
+
+SECONDS = 5.0
+MOST_NAMES = 10
+LONGEST_NAME = 100
+NOT_FOUND = "status 404"
+
+
+async def served_models(endpoint: Endpoint) -> list[str] | None:
+    """Return the names in GET {base_url}/models; None without a base URL or without a readable list.
+
+    The key is sent as `key_of` allows.
+
+    Raises:
+        InputError: the named key variable is not set.
+    """
+    if endpoint.base_url is None:
+        return None
+    key = key_of(endpoint, "")
+    headers = {"Authorization": f"Bearer {key}"} if key is not None and key != NO_KEY else {}
+    wire = Wire()
+    attempt = Attempt(endpoint.base_url, declared_origins(endpoint, ""), wire, moved_by_user=True, key=key)
+    client = httpx.AsyncClient(transport=GuardedTransport(), trust_env=False)
+    try:
+        with allow(attempt):
+            async with asyncio.timeout(SECONDS):
+                response = await client.get(f"{endpoint.base_url}/models", headers=headers)
+        data = response.json().get("data") if response.status_code == httpx.codes.OK else None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError, TimeoutError, EndpointError, OversizedError):
+        return None
+    finally:
+        await client.aclose()
+        await wire.aclose()
+    if not isinstance(data, list):
+        return None
+    names = [entry.get("id") for entry in data if isinstance(entry, dict)]
+    return [_shown(name) for name in names if isinstance(name, str)]
+
+
+async def name_served_models(error: EndpointError, endpoint: Endpoint) -> EndpointError:
+    """Return the error, with the models that the endpoint serves added where the model or address was not found."""
+    if NOT_FOUND not in str(error):
+        return error
+    names = await served_models(endpoint)
+    if names is None:
+        return error
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    served = ", ".join(names[:MOST_NAMES]) + more if names else "no model"
+    return EndpointError(f"{str(error).rstrip('.')}; the endpoint serves: {served}.")
+
+
+def _shown(name: str) -> str:
+    """Return a name that an endpoint sent in a form that is safe in one line of a message."""
+    return SECRETS.mask("".join(letter if letter.isprintable() else " " for letter in name))[:LONGEST_NAME]
+
 
 Extra = Literal["system", "seed"]
 
@@ -178,6 +235,7 @@ class WatchedDirectClient(DirectClient):
 
     def __init__(self, endpoints: Mapping[str | None, Endpoint], *, timeout: float) -> None:
         super().__init__(endpoints, timeout=timeout)
+        self.wire = WatchedWire(self)
         self.attempts = 0
         self.reached = False
         self.last = Exchange()
@@ -186,12 +244,21 @@ class WatchedDirectClient(DirectClient):
         """Return whether this route has text completions."""
         return "completion" in ROUTES[model.partition("/")[0]]
 
-    async def _post(self, message: httpx.Request, attempt: Attempt) -> httpx.Response:
-        self.last = Exchange(seen=True, path=message.url.path, sent=_object(message.content))
-        self.attempts += 1
-        response = await super()._post(message, attempt)
-        self.reached = self.last.answered = True
-        self.last.got = _object(response.content)
+
+class WatchedWire(Wire):
+    """A wire that notes what goes out and what comes back, for the client that it belongs to."""
+
+    def __init__(self, client: WatchedDirectClient) -> None:
+        super().__init__(open_pool)
+        self._client = client
+
+    async def send(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
+        """Send a request and read its whole response."""
+        self._client.last = last = Exchange(seen=True, path=request.url.path, sent=_object(request.content))
+        self._client.attempts += 1
+        response = await super().send(request, attempt)
+        self._client.reached = last.answered = True
+        last.got = _object(response.content)
         return response
 
 
@@ -240,7 +307,7 @@ UNREADABLE = "the log-probabilities that come back cannot be read: not every one
 
 
 @dataclass(frozen=True)
-class Reply:
+class ProbeAnswer:
     """One answer, with the exchange that brought it."""
 
     request: Request
@@ -262,7 +329,7 @@ class Examiner:
     endpoint: str | None
     model: str
     price: Price | None = None
-    replies: list[Reply] = field(default_factory=list)
+    replies: list[ProbeAnswer] = field(default_factory=list)
 
     async def examine(self) -> Findings:
         """Return all findings. Whatever the endpoint does is a finding; only InputError is raised."""
@@ -289,7 +356,7 @@ class Examiner:
     async def complete(self, request: Request) -> Completion:
         """Send a request and keep the reply. With this method `negotiate` takes the examiner as its client."""
         completion = await self.client.complete(request)
-        self.replies.append(Reply(request, completion, self.wire.last))
+        self.replies.append(ProbeAnswer(request, completion, self.wire.last))
         return completion
 
     async def _examine(self, style: Style, finding: StyleFinding, *, alone: bool) -> None:
@@ -312,10 +379,10 @@ class Examiner:
             finding.reasoning = reasoning_evidence(*first.judged)
         if finding.reasoning is not None and written_letter(first.completion.text) is None:
             longer = await self._ask(first.request.model_copy(update={"max_tokens": REASONING_TOKENS}))
-            judged = [longer] if isinstance(longer, Reply) else []
+            judged = [longer] if isinstance(longer, ProbeAnswer) else []
         elif alone or style == "chat":
             again = await self._ask(first.request)
-            finding.stable = again.completion.text == first.completion.text if isinstance(again, Reply) else None
+            finding.stable = again.completion.text == first.completion.text if isinstance(again, ProbeAnswer) else None
         own = [reply.judged for reply in self.replies if reply.request.style == style]
         finding.returned, finding.reasoning_field = reasoning_returned(own)
         wanted: Sequence[Extra] = ("system", "seed") if style == "chat" else ("seed",) if alone else ()
@@ -326,7 +393,7 @@ class Examiner:
         elif judged or accepted.logprobs is None:
             finding.logprobs = judge_logprobs(accepted.logprobs, [reply.judged for reply in judged])
 
-    async def _first_accepted(self, style: Style) -> tuple[Accepted, Judgement | None]:
+    async def _first_accepted(self, style: Style) -> tuple[Accepted, LogprobsFinding | None]:
         """Ask the first question with as many parameters as are accepted.
 
         Where it fails because of logprobs it is asked without them, and the judgement on them is returned too.
@@ -341,18 +408,18 @@ class Examiner:
                 raise
             accepted = await negotiate(self, (None,), temperature, may_omit=True, build=build)
             if attempt.got.get("choices"):  # a whole answer, which litellm cannot read
-                return accepted, Judgement(False, UNREADABLE)
-            return accepted, Judgement(None, f"not told: with logprobs the endpoint fails ({exc})")
+                return accepted, LogprobsFinding(False, UNREADABLE)
+            return accepted, LogprobsFinding(None, f"not told: with logprobs the endpoint fails ({exc})")
 
     def _build(self, style: Style, logprobs: int | None, temperature: float | None) -> Request:
         return build_question(self.endpoint, self.model, style, 0, logprobs=logprobs, temperature=temperature)
 
     async def _try_extras(
         self, finding: StyleFinding, like: Request, style: Style, wanted: Sequence[Extra]
-    ) -> list[Reply]:
+    ) -> list[ProbeAnswer]:
         """Ask the second question with all extras at once; where that is rejected, with one after the other."""
 
-        async def ask(extras: Collection[Extra]) -> Reply | bool | None:
+        async def ask(extras: Collection[Extra]) -> ProbeAnswer | bool | None:
             return await self._ask(
                 build_question(
                     self.endpoint, self.model, style, 1,
@@ -361,20 +428,20 @@ class Examiner:
             )  # fmt: skip
 
         together = await ask(wanted)
-        taken: dict[Extra, bool | None] = dict.fromkeys(wanted, True if isinstance(together, Reply) else together)
-        replies = [together] if isinstance(together, Reply) else []
+        taken: dict[Extra, bool | None] = dict.fromkeys(wanted, True if isinstance(together, ProbeAnswer) else together)
+        replies = [together] if isinstance(together, ProbeAnswer) else []
         if together is False and len(wanted) > 1:
             for extra in wanted:
                 reply = await ask((extra,))
-                taken[extra] = True if isinstance(reply, Reply) else reply
-                replies += [reply] if isinstance(reply, Reply) else []
+                taken[extra] = True if isinstance(reply, ProbeAnswer) else reply
+                replies += [reply] if isinstance(reply, ProbeAnswer) else []
         finding.seed = taken.get("seed")
         finding.system_role = taken.get("system")
         if style == "chat" and finding.reasoning is None:
             finding.reasoning = next(filter(None, (reasoning_evidence(*reply.judged) for reply in replies)), None)
         return replies
 
-    async def _ask(self, request: Request) -> Reply | bool | None:
+    async def _ask(self, request: Request) -> ProbeAnswer | bool | None:
         """Return the reply; False where the request is rejected, None where it failed, which shows nothing."""
         try:
             await self.complete(request)

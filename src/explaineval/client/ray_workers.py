@@ -29,8 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from explaineval._version import __version__
-from explaineval.client.cluster.messages import Hello, Setup, decode_reply, encode_call, join, split
-from explaineval.client.cluster.worker import Worker
+from explaineval.client.worker import Hello, RequestSender, Setup, decode_reply, encode_call, join, split
 from explaineval.config import ClientConfig, Endpoint
 from explaineval.config.installation import install_extra
 from explaineval.errors import EndpointError, ExplainevalError, InputError, TransientError
@@ -250,7 +249,7 @@ class RayWorkers:
         import ray
 
         # no share of a CPU is reserved: on a cluster that serves models all of them may be taken
-        actor_class: Any = ray.remote(Worker)
+        actor_class: Any = ray.remote(RequestSender)
         actor = actor_class.options(
             num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=16, scheduling_strategy="SPREAD"
         ).remote(self._setup)

@@ -1,35 +1,49 @@
-"""The interface of batch providers, the part of it that all of them share, and their HTTP calls.
+"""The calls about batches of one model at one endpoint, whatever its provider, and what the ordinary client would send.
 
 The calls are made with httpx and not with litellm's functions for batches. Those open a client per call without closing
 it, read whole result files into memory, fetch the results of every finished batch a second time in the background to
 compute its cost, and cannot create Anthropic's batches. Here nothing is retried, no redirect is followed (so that the
 key stays at its address), and results are read line by line.
+
+A batch must ask what a plain run asks, or one cache key would stand for two different requests. litellm renames, adds
+and refuses parameters by provider and model, and none of these rules is repeated here. Instead each request goes
+through the ordinary client over a wire that keeps the body and sends nothing. Each result goes through it again, over a
+wire that responds with this result. A dummy stands for the key.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-import re
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
-from urllib.parse import quote
+from typing import Any
 
 import httpx
 
-from explaineval.client.batches.dry_run import DUMMY_KEY, DryRunClient
 from explaineval.client.batches.journal import JournalEntry
+from explaineval.client.batches.providers import (
+    CUT,
+    PROVIDERS,
+    TOO_LONG,
+    BatchItem,
+    BatchState,
+    Candidate,
+    ResultFile,
+    ResultLine,
+    as_list,
+    check_batches,
+    is_identifier,
+    path_segment,
+)
 from explaineval.client.endpoints import guard
-from explaineval.client.endpoints.api_keys import advice_on, key_of
-from explaineval.client.endpoints.bodies import MOST_BYTES, MOST_VALUES, TooLargeError, measure
-from explaineval.client.endpoints.origins import declared_origins
-from explaineval.client.endpoints.token_limits import Renamed
+from explaineval.client.endpoints.bodies import MOST_BYTES
+from explaineval.client.endpoints.routes import Renamed, advice_on, declared_origins, key_of
 from explaineval.client.errors import NO_HOST, Advice, chain, classify
-from explaineval.client.responses import read_json
+from explaineval.client.litellm_client import LiteLLMClient
 from explaineval.config import Endpoint
 from explaineval.errors import (
     EndpointError,
@@ -38,13 +52,9 @@ from explaineval.errors import (
     RequestRejectedError,
     TransientError,
 )
-from explaineval.records import Completion, Request
+from explaineval.records import Completion, Message, Request
 from explaineval.secrets import SECRETS
 
-Progress = Literal["in_progress", "ended", "failed", "expired", "cancelled", "missing"]
-
-MOST_COUNTED = 10**9
-"""A count of requests above this is no count."""
 SPARE_LINES = 1_000
 """Lines that results may have beyond a few for each request of their batch."""
 LINES_EACH = 4
@@ -57,64 +67,32 @@ NOT_SUPPORTED = (404, 405, 501)
 """Statuses of an endpoint that has no batches."""
 CHECK_TIMEOUT = 10.0
 """Seconds that an endpoint has for showing that it takes batches."""
-IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,300}")
-CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([0-9A-Za-z_.:-]{1,200})"')
-CUT = 65_536
-"""Bytes that are kept of a line of results that is too long."""
-TOO_LONG = b"\x00too long"
-"""Ends what is kept of a line of results that is too long. No JSON text contains it."""
 LONGEST_REASON = 1_000
 """Characters that are kept of what a line of results says of a request without an answer."""
 SLOWEST_UPLOAD = 10_000
 """Bytes per second of an upload that is waited for."""
 RENAMED_LIMIT = "max_completion_tokens"
-"""A rejection that names this parameter can be retried: the dry run then writes the token limit by this name."""
-
-
-@dataclass(frozen=True)
-class BatchItem:
-    """One request as it goes into a batch.
-
-    `key` is the request's cache key and the item's custom_id, `path` the route's path, `body` the request as JSON.
-    """
-
-    key: str
-    path: str
-    body: bytes
-
-
-@dataclass(frozen=True)
-class BatchState:
-    """How far a batch is.
-
-    The progress `failed` means that the batch was refused as a whole and nothing was executed, `missing` that the
-    provider knows no batch of this id. `total` and `done` count requests. `queue_full` marks a refusal because too much
-    is queued already, so that the same batch may be taken later. `fault` says what in the description cannot be read.
-    """
-
-    progress: Progress
-    total: int = 0
-    done: int = 0
-    reason: str = ""
-    queue_full: bool = False
-    fault: str = ""
-
-
-@dataclass(frozen=True)
-class ResultLine:
-    """One line of a batch's results.
-
-    `key` is None where the line cannot be read. `status` and `body` are those of the response to the request. Without a
-    status the request was not executed, and `reason` says why. `oversized` marks a line beyond the bounds on responses,
-    whose body was not read.
-    """
-
-    key: str | None
-    status: int | None = None
-    body: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
-    expired: bool = False
-    oversized: bool = False
+"""A rejection that names this parameter can be retried: the token limit is then written by this name."""
+DUMMY_KEY = "explaineval-dry-run"
+"""Stands for the key, and marks its place in the headers."""
+HEADERS = (
+    "authorization", "api-key", "x-api-key", "openai-organization", "openai-project", "anthropic-version",
+    "anthropic-beta",
+)  # fmt: skip
+"""The headers that a provider needs with every call; all others are about the single request."""
+ANSWERS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("/chat/completions", {"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "."}}]}),
+    ("/completions", {"choices": [{"index": 0, "finish_reason": "stop", "text": "."}]}),
+    ("/messages", {"content": [{"type": "text", "text": "."}], "stop_reason": "end_turn"}),
+)  # fmt: skip
+"""By the end of the path: an answer with which a dry run succeeds."""
+COMMON_FIELDS = {
+    "id": "dry-run",
+    "model": "dry-run",
+    "created": 0,
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "input_tokens": 1, "output_tokens": 1},
+}
+"""Fields of every such answer."""
 
 
 @dataclass(frozen=True)
@@ -129,34 +107,30 @@ class BatchFailure:
     rejected: bool = False
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A batch in the provider's list that may be the one of a journal entry.
-
-    `certain` where it carries the entry's tag; `ended` where its results can be read.
-    """
-
-    batch: str
-    certain: bool
-    ended: bool
-
-
-class BatchProvider(ABC):
-    """Asks one model at one endpoint by batches. A subclass describes one provider's interface.
+class BatchClient:
+    """Asks one model at one endpoint by batches.
 
     Every method raises EndpointError where the endpoint is unusable and TransientError where another attempt may help.
+
+    Args:
+        endpoint: where the batches are: at the provider's own address, or at the server of the base URL.
+        model: as provider/model; its provider is one of PROVIDERS.
+        timeout: seconds of one call.
+        renamed: the models that take their token limit by its newer name only. Sharing it with the ordinary client
+            avoids a batch that is refused because of the older name.
+
+    Raises:
+        InputError: there are no batches.
     """
 
-    cursor: ClassVar[str]
-    """The query parameter that takes the id after which the next page of the list begins."""
-    clock_skew: ClassVar[float]
-    """Seconds by which the provider's clock may differ from this machine's."""
-
     def __init__(self, endpoint: Endpoint, model: str, *, timeout: float, renamed: Renamed | None = None) -> None:
-        """Prepare connections with this timeout in seconds. For `renamed` see `DryRunClient`."""
+        check_batches(model, endpoint)
         self.endpoint, self.model = endpoint, model
         self.name = model.partition("/")[0]
-        self._dry_run = DryRunClient(endpoint, model, timeout=timeout, renamed=renamed)
+        self._api = PROVIDERS[self.name]
+        self._dry_run = DryRunClient(endpoint, model, timeout=timeout)
+        if renamed is not None:
+            self._dry_run.renamed = renamed
         self._http = BatchHTTP(endpoint, model, timeout)
         self._root: httpx.URL | None = None
 
@@ -168,79 +142,70 @@ class BatchProvider(ABC):
         """
         await self._http.check_list(await self._url("batches"))
 
-    @abstractmethod
     async def prepare(self, request: Request, key: str) -> BatchItem:
         """Return the request with the body that the ordinary client would send.
 
         Raises:
             RequestRejectedError: the ordinary client refuses it.
         """
+        sent = await self._dry_run.send(request)
+        return BatchItem(key, self._api.item_path(sent.url.path), sent.body)
 
-    @abstractmethod
     async def upload(self, items: Sequence[BatchItem], tag: str) -> str | None:
         """Upload the requests where that is a step of its own, and return the file's id. This costs nothing."""
+        content = self._api.upload(items, tag)
+        if content is None:
+            return None
+        uploaded = await self._http.post(await self._url("files"), **content)
+        return path_segment(uploaded.get("id"))
 
-    @abstractmethod
     async def submit(self, items: Sequence[BatchItem], tag: str, uploaded: str | None) -> str:
         """Create the batch with one attempt and return its id.
 
         Raises:
             TransientError: with `unbilled` where certainly no batch was made, without it where that is unknown.
         """
+        content = self._api.creation(items, tag, uploaded)
+        made = await self._http.post(await self._url("batches"), creates=True, **content)
+        if not is_identifier(made.get("id")):
+            raise TransientError(f"{self.model}: the endpoint made a batch without a usable id")
+        return str(made["id"])
 
-    async def find(self, entry: JournalEntry, known: frozenset[str]) -> list[Candidate]:
+    async def find(self, entry: JournalEntry, taken: frozenset[str]) -> list[Candidate]:
         """Return the batches in the provider's list that may be the one of this entry.
 
-        `known` holds the ids of batches that belong to other entries.
+        `taken` holds the ids of batches that belong to other entries.
         """
         candidates: list[Candidate] = []
         query = {"limit": str(PAGE_SIZE)}
         for _ in range(MAX_PAGES):
             page = await self._http.get(await self._url("batches"), query) or {}
             batches = [description for description in as_list(page.get("data")) if isinstance(description, Mapping)]
-            matches = (self._match(description, entry, known) for description in batches)
+            matches = (self._api.match(description, entry, taken) for description in batches)
             candidates += [candidate for candidate in matches if candidate is not None]
             if any(candidate.certain for candidate in candidates) or not batches or not page.get("has_more"):
                 break
-            if max(self._created(description) for description in batches) < entry.created - self.clock_skew:
+            if max(map(self._api.created, batches)) < entry.created - self._api.clock_skew:
                 break
-            query[self.cursor] = path_segment(batches[-1].get("id"))
+            query[self._api.cursor] = path_segment(batches[-1].get("id"))
         return candidates
 
     async def status(self, batch: str) -> BatchState:
         """Return how far the batch is."""
-        description = await self._http.get(await self._url("batches", batch))
-        return BatchState("missing") if description is None else self._parse_state(description)
+        description = await self._http.get(await self._url(f"batches/{batch}"))
+        return BatchState("missing") if description is None else self._api.state(description)
 
     async def results(self, batch: str) -> AsyncGenerator[ResultLine]:
         """Yield the lines of an ended batch, in any order, one at a time."""
-        description = await self._http.get(await self._url("batches", batch)) or {}
-        for url in await self._result_urls(batch, description):
-            async with aclosing(self._http.lines(url)) as lines:
+        description = await self._http.get(await self._url(f"batches/{batch}")) or {}
+        for file in self._api.result_files(batch, description):
+            async with aclosing(self._http.lines(await self._address(file))) as lines:
                 blank = 0
                 async for line in lines:
                     if line.strip():
-                        yield self.parse_line(line)
+                        yield self._api.parse_line(line)
                     elif (blank := blank + 1) > SPARE_LINES:
                         raise EndpointError(f"the results of batch {batch} are blank lines without an end.")
-
-    @classmethod
-    def parse_line(cls, line: bytes) -> ResultLine:
-        """Parse a line of results. Its size is checked before its JSON is parsed."""
-        try:
-            if line.endswith(TOO_LONG):
-                raise TooLargeError("too long")
-            measure(line, MOST_VALUES)
-        except TooLargeError:
-            match = CUSTOM_ID.search(line, 0, CUT)
-            return ResultLine(match[1].decode("ascii") if match else None, oversized=True)
-        try:
-            entry = read_json(line)
-        except (ValueError, RecursionError):  # also bytes that are not UTF-8
-            return ResultLine(None)
-        if not isinstance(entry, dict) or not isinstance(entry.get("custom_id"), str):
-            return ResultLine(None)
-        return cls._parse_result(entry["custom_id"], entry)
 
     async def read(self, request: Request, line: ResultLine) -> Completion | BatchFailure:
         """Return what the ordinary client would have made of this line, or why there is no answer."""
@@ -263,14 +228,7 @@ class BatchProvider(ABC):
         await self._http.close()
         await self._dry_run.close()
 
-    async def _create(self, **content: Any) -> str:
-        """Create a batch from this content and return its id."""
-        created = await self._http.post(await self._url("batches"), creates=True, **content)
-        if not is_identifier(created.get("id")):
-            raise TransientError(f"{self.model}: the endpoint made a batch without a usable id")
-        return str(created["id"])
-
-    async def _url(self, *parts: str) -> httpx.URL:
+    async def _url(self, path: str) -> httpx.URL:
         """Return an address beside that of the ordinary route, whose headers and key the HTTP calls take over.
 
         Raises:
@@ -285,37 +243,96 @@ class BatchProvider(ABC):
             sent = await self._dry_run.address()
             self._http.headers = {name: value.replace(DUMMY_KEY, key) for name, value in sent.headers.items()}
             self._http.advice = partial(advice_on, self.endpoint, self.model)
-            self._root = sent.url.copy_with(path=self._root_path(sent.url.path))
-        return self._root.copy_with(path="/".join((self._root.path, *parts)))
+            self._root = sent.url.copy_with(path=self._api.root_path(sent.url.path))
+        return self._root.copy_with(path=f"{self._root.path}/{path}")
 
-    @staticmethod
-    @abstractmethod
-    def _root_path(path: str) -> str:
-        """Return the path under which batches are found, from that of the chat route."""
+    async def _address(self, file: ResultFile) -> httpx.URL:
+        """Return where a file of results is: as the provider says, if that is on the host to which the key belongs."""
+        url = await self._url(file.path)
+        try:
+            named = httpx.URL(file.named) if isinstance(file.named, str) else url
+        except httpx.InvalidURL:
+            return url
+        return named if (named.scheme, named.host, named.port) == (url.scheme, url.host, url.port) else url
 
-    @staticmethod
-    @abstractmethod
-    def _created(description: Mapping[str, Any]) -> float:
-        """Return when a batch was created, in seconds since the epoch."""
 
-    @classmethod
-    @abstractmethod
-    def _match(cls, description: Mapping[str, Any], entry: JournalEntry, known: frozenset[str]) -> Candidate | None:
-        """Return the batch as a candidate for this entry, None where it cannot be the entry's."""
+@dataclass(frozen=True)
+class SentRequest:
+    """What the ordinary client would send: the address, those of HEADERS that it sets, and the body as JSON."""
 
-    @staticmethod
-    @abstractmethod
-    def _parse_state(description: Mapping[str, Any]) -> BatchState:
-        """Parse the provider's description of a batch."""
+    url: httpx.URL
+    headers: Mapping[str, str]
+    body: bytes
 
-    @abstractmethod
-    async def _result_urls(self, batch: str, description: Mapping[str, Any]) -> list[httpx.URL]:
-        """Return the addresses of the files with the batch's results."""
 
-    @staticmethod
-    @abstractmethod
-    def _parse_result(key: str, entry: dict[str, Any]) -> ResultLine:
-        """Parse the JSON object in a line of results, whose custom_id is `key`."""
+class RecordingWire(guard.Wire):
+    """Keeps the latest request as `sent` instead of sending it, and responds with `response` or with one of ANSWERS."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.response: tuple[int, bytes] | None = None
+        self.sent: SentRequest | None = None
+
+    async def send(self, request: httpx.Request, attempt: guard.Attempt) -> httpx.Response:
+        """Check where the request would go, and respond at once."""
+        attempt.check(request.url, request.method)
+        headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
+        self.sent = SentRequest(request.url, headers, await request.aread())
+        status, content = self.response or (200, _answer_to(request.url.path))
+        if httpx.codes.is_success(status):
+            content, _ = attempt.check_answer(content)
+        return httpx.Response(status, content=content, headers={"content-type": "application/json"}, request=request)
+
+
+class DryRunClient(LiteLLMClient):
+    """The ordinary client of one model without a network."""
+
+    wire: RecordingWire
+
+    def __init__(self, endpoint: Endpoint, model: str, *, timeout: float) -> None:
+        super().__init__({endpoint.identity: endpoint}, timeout=timeout)
+        self.wire = RecordingWire()
+        self._endpoint, self._model = endpoint, model
+        self._lock = asyncio.Lock()
+
+    async def send(self, request: Request) -> SentRequest:
+        """Return what the ordinary client would send.
+
+        Raises:
+            RequestRejectedError: the ordinary client refuses the request.
+        """
+        return (await self._perform(request, None))[1]
+
+    async def receive(self, request: Request, status: int, body: Mapping[str, Any]) -> Completion:
+        """Return the completion in a response, or raise what the ordinary client raises for it."""
+        return (await self._perform(request, (status, json.dumps(body).encode())))[0]
+
+    async def address(self) -> SentRequest:
+        """Return where and with which headers the ordinary client sends a chat request of this model."""
+        messages = (Message(role="user", content="Hello."),)
+        return await self.send(
+            Request(endpoint=self._endpoint.identity, model=self._model, style="chat", messages=messages, max_tokens=16)
+        )
+
+    async def _perform(self, request: Request, response: tuple[int, bytes] | None) -> tuple[Completion, SentRequest]:
+        async with self._lock:
+            self.wire.response = response
+            task = asyncio.ensure_future(self.complete(request))
+            try:
+                completion = await asyncio.shield(task)
+            except asyncio.CancelledError:
+                await asyncio.wait([task])  # takes milliseconds; cancelled midway, litellm leaves a coroutine behind
+                raise
+            assert self.wire.sent is not None  # noqa: S101 - the call succeeded, so it went over the wire
+            return completion, self.wire.sent
+
+    def _arguments(self, request: Request, endpoint: Endpoint, key: str | None) -> dict[str, Any]:
+        return {**super()._arguments(request, endpoint, key), "api_key": DUMMY_KEY}
+
+
+def _answer_to(path: str) -> bytes:
+    fields = next((answer for end, answer in ANSWERS if path.endswith(end)), {})
+    return json.dumps({**COMMON_FIELDS, **fields}).encode()
 
 
 class _StatusError(Exception):
@@ -532,58 +549,3 @@ class LineBuffer:
             self._parts.append(part)
         elif before <= MOST_BYTES:
             self._parts = [(b"".join(self._parts) + part)[:CUT]]
-
-
-def read_counts(counts: object, names: Sequence[str]) -> tuple[dict[str, int], str]:
-    """Return counts of requests by name, 0 where one is missing, and what in them is no count ("" for nothing).
-
-    >>> read_counts({"total": 3, "done": float("inf")}, ("total", "done"))
-    ({'total': 3, 'done': 0}, 'request_counts.done is inf')
-    """
-    if counts is None:
-        return dict.fromkeys(names, 0), ""
-    if not isinstance(counts, Mapping):
-        return dict.fromkeys(names, 0), f"request_counts is {_shown(counts)}"
-    found, fault = {}, ""
-    for name in names:
-        value = counts.get(name)
-        if value is None or (type(value) in (int, float) and 0 <= value <= MOST_COUNTED):
-            found[name] = int(value or 0)
-        else:
-            found[name] = 0
-            fault = fault or f"request_counts.{name} is {_shown(value)}"
-    return found, fault
-
-
-def read_time(value: object) -> float:
-    """Return a time in seconds since the epoch, 0 where it is none."""
-    usable = type(value) in (int, float) and 0 <= value <= 10**12  # type: ignore[operator]
-    return float(value) if usable else 0.0  # type: ignore[arg-type]
-
-
-def as_list(value: object) -> Sequence[Any]:
-    """Return a list from the provider; an empty one where it is something else."""
-    return value if isinstance(value, list) else ()
-
-
-def _shown(value: object) -> str:
-    """Return a value from the provider in a few characters."""
-    if type(value) is int and abs(value) > MOST_COUNTED:
-        return "a number beyond all bounds"
-    return repr(value)[:40]
-
-
-def path_segment(identifier: object) -> str:
-    """Return an identifier from the provider as one segment of a path.
-
-    Raises:
-        EndpointError: the identifier could lead to another path.
-    """
-    if not is_identifier(identifier):
-        raise EndpointError(f"the endpoint names a batch or file {str(identifier)[:80]!r}, which is no identifier.")
-    return quote(str(identifier), safe=":")
-
-
-def is_identifier(text: object) -> bool:
-    """Return whether the text can be one segment of a path."""
-    return isinstance(text, str) and bool(IDENTIFIER.fullmatch(text) and text.strip("."))
