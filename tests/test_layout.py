@@ -1,9 +1,9 @@
-"""The layout of the package: no circle of imports, no folder that is a drawer, every package in the list of layers."""
+"""The layout of the package: no circle of imports, one meaning for a class name, every package in the list of layers."""
 
 from __future__ import annotations
 
+import ast
 import tomllib
-from collections import Counter
 from pathlib import Path
 
 import grimp
@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "explaineval"
-MOST_MODULES = 15
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +28,15 @@ def test_no_modules_import_each_other(graph: grimp.ImportGraph) -> None:
     assert left == {}
 
 
-def test_no_folder_but_the_command_line_has_more_than_fifteen_modules() -> None:
-    """The command line has one module for each command."""
-    counts = Counter(path.parent for path in SOURCE.rglob("*.py") if path.name != "__init__.py")
+def test_a_class_name_has_one_meaning() -> None:
+    """No two modules define public classes of the same name."""
+    homes: dict[str, list[str]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(str(path.relative_to(SOURCE)))
 
-    assert {str(folder): count for folder, count in counts.items() if count > MOST_MODULES} == {
-        str(SOURCE / "cli"): counts[SOURCE / "cli"]
-    }
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 def test_every_package_has_its_layer() -> None:

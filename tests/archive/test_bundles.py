@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.archive.bundle import FILES, PACK, SMALL, shared_run, unpack_bundle
-from explaineval.archive.reproduce import Difference, differences
+from explaineval.archive.reproduce import Discrepancy, differences
 from explaineval.errors import InputError
 from explaineval.records import MetricRow
 from makers.runs import minimal_record
@@ -225,9 +225,9 @@ def test_differences_are_named_by_row_and_entry() -> None:
     other = metric_row(metric="cct")
 
     assert list(differences([row, other], [row, other])) == []
-    assert list(differences([row], [metric_row(n=5)])) == [Difference("a/b t pe chat 0 normal phi_cct", "n", 4, 5)]
+    assert list(differences([row], [metric_row(n=5)])) == [Discrepancy("a/b t pe chat 0 normal phi_cct", "n", 4, 5)]
     assert list(differences([row, other], [row])) == [
-        Difference("a/b t pe chat 0 normal cct", "row", "present", "absent")
+        Discrepancy("a/b t pe chat 0 normal cct", "row", "present", "absent")
     ]
     assert [difference.row for difference in differences([row, row], [row])] == [
         "a/b t pe chat 0 normal phi_cct (row 2)"

@@ -19,7 +19,7 @@ ROW = """    rounds: Annotated[
         Served(most=77, label="Rounds of questions"),
     ] = None
 """
-"""What a contributor adds to `Science` in config/fields.py."""
+"""What a contributor adds to `ScienceSettings` in config/fields.py."""
 
 LOOK = """
 import json

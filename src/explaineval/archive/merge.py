@@ -22,7 +22,7 @@ from explaineval.files import copy_tree
 from explaineval.records import Verdict
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.ledger import read_ledger, write_sums
-from explaineval.rundir.schema import Part, Prediction, RunRecord
+from explaineval.rundir.schema import Prediction, RecordPart, RunRecord
 from explaineval.scoring.codes import Note, note
 from explaineval.scoring.rows import Scores, score
 from explaineval.text import agreeing, counted
@@ -37,7 +37,7 @@ class Merged:
     notes: tuple[Note, ...]
 
 
-class _ExamplePlace(Part):
+class _ExamplePlace(RecordPart):
     """What merging needs of a line of examples.jsonl."""
 
     task: str
@@ -45,14 +45,14 @@ class _ExamplePlace(Part):
     instruction: str | None = None
 
 
-class _InterventionPlace(Part):
+class _InterventionPlace(RecordPart):
     """What merging needs of a line of interventions.jsonl."""
 
     task: str
     example_id: str
 
 
-class _TrialPlace(Part):
+class _TrialPlace(RecordPart):
     """What merging needs of a line of trials.jsonl."""
 
     endpoint: str | None

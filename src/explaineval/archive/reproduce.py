@@ -42,7 +42,7 @@ _VERSION = re.compile(r"\|explaineval:[^|]*$")
 
 
 @dataclass(frozen=True)
-class Difference:
+class Discrepancy:
     """One column of one metric row that differs; `name` is "row" for a row that one side lacks."""
 
     row: str
@@ -74,7 +74,7 @@ class Reproduction:
     refused: tuple[str, ...]
     same_bytes: bool
     same_trials: bool
-    differences: tuple[Difference, ...]
+    differences: tuple[Discrepancy, ...]
     versions: tuple[tuple[str, str, str], ...]
 
     @property
@@ -224,7 +224,7 @@ def _unasked_examples(prepared: Prepared) -> set[tuple[Condition, str]]:
     return unasked
 
 
-def differences(bundled: Sequence[MetricRow], recomputed: Sequence[MetricRow]) -> Iterator[Difference]:
+def differences(bundled: Sequence[MetricRow], recomputed: Sequence[MetricRow]) -> Iterator[Discrepancy]:
     """Yield what differs between two lists of metric rows, row by row, column by column.
 
     Columns that the bundle's version did not have yet are left aside.
@@ -234,12 +234,12 @@ def differences(bundled: Sequence[MetricRow], recomputed: Sequence[MetricRow]) -
     for name in dict.fromkeys((*before, *now)):
         old, new = before.get(name), now.get(name)
         if old is None or new is None:
-            yield Difference(name, "row", _presence(old), _presence(new))
+            yield Discrepancy(name, "row", _presence(old), _presence(new))
             continue
         for column in columns:
             values = getattr(old, column), getattr(new, column)
             if values[0] != values[1]:
-                yield Difference(name, column, *values)
+                yield Discrepancy(name, column, *values)
 
 
 def _by_name(rows: Sequence[MetricRow]) -> dict[str, MetricRow]:

@@ -86,7 +86,7 @@ Then: explaineval judge agree RUN_DIR {name}
 """
 
 
-class Cell(Record):
+class SheetCell(Record):
     """One of the four cells: its number of trials in the run, and of rows on the sheet."""
 
     changed: bool
@@ -123,7 +123,7 @@ class SheetKey(Record):
     mention: str
     judge: str | None
     seed: int
-    cells: tuple[Cell, ...]
+    cells: tuple[SheetCell, ...]
     rows: tuple[KeyRow, ...]
 
     @property
@@ -152,7 +152,7 @@ class Chosen(NamedTuple):
 
 
 @dataclass
-class Population:
+class SheetTrials:
     """The scored trials of one condition: by cell the ids in file order, and each example's counts a, b, c, d."""
 
     cells: tuple[list[str], ...] = field(default_factory=lambda: ([], [], [], []))
@@ -196,9 +196,9 @@ def choose_source(directory: Path, mention: str | None, judge: str | None) -> Ch
     return Chosen(mention, source.judge, decide)
 
 
-def find_population(trials: Iterable[Trial], source: Chosen, fits: Mapping[str, Any]) -> dict[Condition, Population]:
+def find_population(trials: Iterable[Trial], source: Chosen, fits: Mapping[str, Any]) -> dict[Condition, SheetTrials]:
     """Return the scored trials of every condition whose fields are as in `fits`, with the source's decisions."""
-    found: dict[Condition, Population] = {}
+    found: dict[Condition, SheetTrials] = {}
     for trial in trials:
         cell = cell_of(trial, source)
         condition = trial.condition
@@ -206,7 +206,7 @@ def find_population(trials: Iterable[Trial], source: Chosen, fits: Mapping[str, 
             continue
         rule = source.mention if source.judge is not None else mention_rule(trial.kind, source.mention)
         named = condition._replace(channel="explanation", mention=rule, judge=source.judge)
-        population = found.setdefault(named, Population())
+        population = found.setdefault(named, SheetTrials())
         population.cells[cell].append(trial.id)
         population.tables.setdefault(trial.example_id, [0, 0, 0, 0])[cell] += 1
     return found
@@ -255,7 +255,7 @@ def draw_sheet(directory: Path, source: Chosen, fits: Mapping[str, Any], rows: i
                 row=row, trial=trial.id, changed=cell < 2, mentioned=cell % 2 == 0, text=trial.judged_text()
             )
     cells = tuple(
-        Cell(changed=cell < 2, mentioned=cell % 2 == 0, trials=size, rows=number)
+        SheetCell(changed=cell < 2, mentioned=cell % 2 == 0, trials=size, rows=number)
         for cell, (size, number) in enumerate(zip(population.sizes, numbers, strict=True))
     )
     key = SheetKey(

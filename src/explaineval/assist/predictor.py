@@ -27,7 +27,7 @@ from explaineval.signature import digest
 TEMPLATE = "simulate.j2"
 
 
-class Question(NamedTuple):
+class PredictionQuestion(NamedTuple):
     """One prediction to be made: of which trial, and what the predictor is shown."""
 
     trial: str
@@ -50,7 +50,7 @@ class Explained:
     explanation: str
 
 
-def find_questions(directory: Path, *, limit: int | None, shuffled: bool, seed: int) -> list[Question]:
+def find_questions(directory: Path, *, limit: int | None, shuffled: bool, seed: int) -> list[PredictionQuestion]:
     """Return the questions about the scored trials of a run, in file order, those about one trial together.
 
     Args:
@@ -67,7 +67,7 @@ def find_questions(directory: Path, *, limit: int | None, shuffled: bool, seed: 
     examples = {(example.task, example.id): example for example in run_directory.read_examples(directory)}
     taken = _first_examples(examples, limit)
     others = _explained(run_directory.read_trials(directory)) if shuffled else {}
-    questions: list[Question] = []
+    questions: list[PredictionQuestion] = []
     for trial in run_directory.read_trials(directory):
         if not is_predictable(trial) or (trial.task, trial.example_id) not in taken:
             continue
@@ -117,7 +117,7 @@ def _questions_of(
     shape: str | None,
     others: Mapping[tuple[Condition, str], Sequence[Explained]],
     seed: int,
-) -> Iterator[Question]:
+) -> Iterator[PredictionQuestion]:
     instruction = book.instruction(example, shape)
 
     def show(fields: Mapping[str, str], cue: str | None = None) -> str:
@@ -129,7 +129,7 @@ def _questions_of(
         changed = show(example.fields, trial.inserted)
     else:
         changed = show({**example.fields, trial.field: str(trial.text_after)})
-    question = Question(trial.id, trial.predicted_text, "nothing", original, answer, changed, example.options)
+    question = PredictionQuestion(trial.id, trial.predicted_text, "nothing", original, answer, changed, example.options)
     yield question
     yield question._replace(reads="explanation", explanation=str(trial.explanation_before))
     same_answer = others.get((trial.condition.arm, answer), ())
@@ -141,11 +141,11 @@ def _questions_of(
         yield question._replace(reads="shuffled", explanation=other.explanation, source=other.example)
 
 
-def predicting(predictor: Assistant, questions: Sequence[Question]) -> Survey[Question, Prediction]:
+def predicting(predictor: Assistant, questions: Sequence[PredictionQuestion]) -> Survey[PredictionQuestion, Prediction]:
     """Return what asks the predictor all questions, with the predictions in their order."""
     asked = prompt_digest(predictor)
 
-    def read(question: Question, request: Request, reply: Completion | Failure) -> Prediction:
+    def read(question: PredictionQuestion, request: Request, reply: Completion | Failure) -> Prediction:
         choice = read_choice(reply, question.options)
         return Prediction(
             trial=question.trial,
@@ -163,7 +163,9 @@ def predicting(predictor: Assistant, questions: Sequence[Question]) -> Survey[Qu
     return Survey(predictor, questions, _request, read)
 
 
-def _request(predictor: Assistant, question: Question, logprobs: int | None, temperature: float | None) -> Request:
+def _request(
+    predictor: Assistant, question: PredictionQuestion, logprobs: int | None, temperature: float | None
+) -> Request:
     shown = question._asdict()
     values = {name: shown[name] for name in ("question", "answer", "changed", "explanation")}
     return predictor.request(TEMPLATE, logprobs, temperature, options=list(question.options), **values)

@@ -18,8 +18,8 @@ from explaineval.assist.human_sheet import (
     KEY_ENDING,
     Chosen,
     KeyRow,
-    Population,
     SheetKey,
+    SheetTrials,
     cell_of,
     choose_source,
     find_population,
@@ -302,7 +302,7 @@ def _comparable(text: str, is_unicode: bool) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "", text)
 
 
-def _count_cells(key: SheetKey, sheets: Sequence[FilledSheet], population: Population) -> list[CellCount]:
+def _count_cells(key: SheetKey, sheets: Sequence[FilledSheet], population: SheetTrials) -> list[CellCount]:
     shares = {counted: _shares(sheets, counted) for counted in LOWEST}
     cells = []
     for number, size in enumerate(population.sizes):
@@ -321,7 +321,7 @@ def _shares(sheets: Iterable[FilledSheet], counted: CountedAs) -> dict[str, floa
     return {row: sum(grade >= LOWEST[counted] for grade in all_) / len(all_) for row, all_ in grades.items()}
 
 
-def _numbers(key: SheetKey, sheets: Sequence[FilledSheet], population: Population) -> Iterator[Numbers]:
+def _numbers(key: SheetKey, sheets: Sequence[FilledSheet], population: SheetTrials) -> Iterator[Numbers]:
     """Yield the corrected numbers: of all raters together, and of each alone where there are several."""
     tables = np.array([population.tables[example] for example in sorted(population.tables)], dtype=np.int64)
     plain = {PHI_CCT: phi_cct, TPR: tpr, FPR: fpr, YOUDEN_J: youden_j}
@@ -344,7 +344,7 @@ def _kappas(
     key: SheetKey,
     sheets: Sequence[FilledSheet],
     trials: Mapping[str, Trial],
-    population: Population,
+    population: SheetTrials,
 ) -> Iterator[Kappa]:
     """Yield kappa of each person with every policy and judge, and of each two persons."""
     rows = {row.row: row for row in key.rows}

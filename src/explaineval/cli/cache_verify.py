@@ -17,7 +17,7 @@ from explaineval.cli.output import finish
 from explaineval.client.endpoints.routes import check_keys
 from explaineval.config import ClientConfig, EndpointConfig, ModelConfig, build, normalise_url, read_price
 from explaineval.errors import ExitCode, InputError
-from explaineval.execution.recheck import Agreement, choose_stored
+from explaineval.execution.recheck import ReaskedAnswers, choose_stored
 from explaineval.execution.recheck import reask as ask_stored
 from explaineval.planning.cost import prices_of, read_price_list
 from explaineval.rundir.ledger import account_of
@@ -75,7 +75,7 @@ def verify_command(
     return finish(document, lines, notes, json=json, code=_code(verification, agreement), message=" ".join(lines))
 
 
-def _unanswered(agreement: Agreement) -> Iterator[Note]:
+def _unanswered(agreement: ReaskedAnswers) -> Iterator[Note]:
     """Yield notes on requests that were not asked again, or got no answer."""
     if agreement.fault is not None:
         failed = f"{counted(agreement.failed, 'request')} got no answer; the first: " if agreement.failed else ""
@@ -85,7 +85,7 @@ def _unanswered(agreement: Agreement) -> Iterator[Note]:
         yield note("requests_unsent", requests=counted(agreement.unsent, "request", "were"), limit=limit)
 
 
-def _code(verification: Verification, agreement: Agreement | None) -> ExitCode:
+def _code(verification: Verification, agreement: ReaskedAnswers | None) -> ExitCode:
     codes = [] if verification.whole else [ExitCode.DIFFERENT]
     if agreement is not None:
         reasons = {
@@ -100,7 +100,7 @@ def _code(verification: Verification, agreement: Agreement | None) -> ExitCode:
 
 def _ask_again(
     directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any], *, imported: bool, run: Path | None
-) -> Agreement:
+) -> ReaskedAnswers:
     with open_store(directory, readonly=True) as store:
         keys = None if run is None else keys_of([run], store)
         pairs = choose_stored(store, count, models, imported=imported, keys=keys)
@@ -156,7 +156,7 @@ def _client_config(asked: Sequence[tuple[str | None, str]], given: Mapping[str, 
     return build(ClientConfig, {**values, "endpoints": endpoints}, "options")
 
 
-def _comparison(agreement: Agreement) -> Iterator[str]:
+def _comparison(agreement: ReaskedAnswers) -> Iterator[str]:
     yield f"asked again: {agreement.asked:,}, at {dollars_text(agreement.usd)}"
     yield f"the same text: {agreement.same_text:,} of {agreement.asked:,}"
     yield f"the same answer letter: {agreement.same_letter:,} of {agreement.lettered:,} that name one"

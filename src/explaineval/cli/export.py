@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from explaineval.archive.bundle import Bundled, unpacked, write_bundle
-from explaineval.archive.reproduce import Difference, Reproduction, reproduce
+from explaineval.archive.reproduce import Discrepancy, Reproduction, reproduce
 from explaineval.archive.restore import client_of, prepared_from
 from explaineval.cache import open_store
 from explaineval.cli.options import ADDRESSES, CACHE_OF_RUN, JSON, PATH, option, options
@@ -199,7 +199,7 @@ def _verdict(reproduction: Reproduction) -> Iterator[str]:
         yield f"Different versions: {', '.join(texts)}."
 
 
-def _describe(difference: Difference) -> str:
+def _describe(difference: Discrepancy) -> str:
     bundled, recomputed = _shorten(difference.bundled), _shorten(difference.recomputed)
     return f"{difference.row}: {difference.name} {bundled} in the bundle, {recomputed} computed"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from explaineval.assist.predictor import Question, find_questions, merge_predictions, predicting
+from explaineval.assist.predictor import PredictionQuestion, find_questions, merge_predictions, predicting
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.options import JSON, PATH, offered, option, options, role_options
 from explaineval.cli.output import (
@@ -112,7 +112,7 @@ def _predicted(scores: Scores) -> Scores:
     return Scores(rows, tuple(warning for warning in scores.warnings if warning.condition in names), {})
 
 
-def _echo_plan(predictor: Assistant, questions: Sequence[Question], *, json: bool) -> int:
+def _echo_plan(predictor: Assistant, questions: Sequence[PredictionQuestion], *, json: bool) -> int:
     cost = predicting(predictor, questions).plan()
     total = total_costs([cost])
     lines = cost_lines([cost], total, predictor.client.max_usd, read_price_list().version)

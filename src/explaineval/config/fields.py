@@ -1,8 +1,9 @@
 """The table of all settings: name, type, bounds, default, help, and where each is offered.
 
-A field stands in one of the classes below, so that a type checker knows it. Those of `Science` can change a number:
-they enter signatures and run.json. `Offered` makes an option of a field, `Served` a key of the service's API. From this
-table come the options, the keys of a configuration file, the keywords in Python, and the service's API and form.
+A field stands in one of the classes below, so that a type checker knows it. Those of `ScienceSettings` can change a
+number: they enter signatures and run.json. `Offered` makes an option of a field, `Served` a key of the service's API.
+From this table come the options, the keys of a configuration file, the keywords in Python, and the service's API and
+form.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class InterventionConfig(Record):
         return self
 
 
-class Science(Record):
+class ScienceSettings(Record):
     """The settings that can change a number."""
 
     tasks: Annotated[
@@ -438,7 +439,7 @@ class TransportSettings(Record):
     workers: Annotated[PositiveInt | None, Offered("Workers of --engine ray.", "How", default="2")] = None
 
 
-class Place(Record):
+class OutputSettings(Record):
     """Where a run is written."""
 
     out: Annotated[Path | None, Offered("Run directory.", "Output", metavar="DIR", default="runs/<date>-<hash>/")] = (
@@ -446,7 +447,7 @@ class Place(Record):
     )
 
 
-TABLE: tuple[type[Record], ...] = (Science, TransportSettings, Place)
+TABLE: tuple[type[Record], ...] = (ScienceSettings, TransportSettings, OutputSettings)
 INSIDE: dict[str, type[Record]] = {"arms": ArmConfig, "interventions": InterventionConfig, "endpoints": EndpointConfig}
 """Settings that hold others, which have options."""
 
@@ -455,9 +456,9 @@ def all_settings() -> Iterator[Setting]:
     """Yield the settings in the order of the table; after one that holds others, those."""
     for part in TABLE:
         for name, field in part.model_fields.items():
-            yield Setting((name,), field, part is Science)
+            yield Setting((name,), field, part is ScienceSettings)
             for inner, inner_field in INSIDE[name].model_fields.items() if name in INSIDE else ():
-                yield Setting((name, inner), inner_field, part is Science)
+                yield Setting((name, inner), inner_field, part is ScienceSettings)
 
 
 SETTINGS = {setting.name: setting for setting in all_settings() if setting.offered is not None}

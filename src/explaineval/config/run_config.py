@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from explaineval.config.fields import ModelConfig, Science
+from explaineval.config.fields import ModelConfig, ScienceSettings
 from explaineval.config.params import check_params
 from explaineval.errors import InputError
 from explaineval.records import Condition, Order, Record, Style
@@ -17,7 +17,7 @@ FEWEST_MENTIONED_FLIPS = 5
 """With fewer examples that have a mentioned change, the interval is too rough to stop by it."""
 
 
-class RunConfig(Science):
+class RunConfig(ScienceSettings):
     """The science: all of it enters the signature."""
 
     @field_validator("samples")

@@ -29,7 +29,7 @@ SYSTEM = tuple(map(Path, ("/etc", "/proc", "/sys", "/dev", "/run")))
 """Folders in which no data of a study lie."""
 
 
-class Part(NamedTuple):
+class FilePart(NamedTuple):
     """A part of the file that is a mapping, or holds some: the type of one, and an example of it."""
 
     model: type[BaseModel]
@@ -37,10 +37,10 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "models": Part(ModelConfig, "{model: openai/gpt-4o-mini}"),
-    "endpoints": Part(EndpointConfig, '{base_url: "http://127.0.0.1:8000/v1"}'),
-    "arms": Part(ArmConfig, "{order: [pe], style: [chat]}"),
-    "interventions": Part(InterventionConfig, "{kind: random_word}"),
+    "models": FilePart(ModelConfig, "{model: openai/gpt-4o-mini}"),
+    "endpoints": FilePart(EndpointConfig, '{base_url: "http://127.0.0.1:8000/v1"}'),
+    "arms": FilePart(ArmConfig, "{order: [pe], style: [chat]}"),
+    "interventions": FilePart(InterventionConfig, "{kind: random_word}"),
 }
 
 NEAR = 0.7

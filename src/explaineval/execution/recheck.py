@@ -25,7 +25,7 @@ BARE_LETTER = re.compile(r"\W{0,4}([A-Z])(?![A-Za-z])")
 
 
 @dataclass
-class Agreement:
+class ReaskedAnswers:
     """How the new answers compare with the stored ones. `lettered` counts pairs in which both name a letter.
 
     `unsent` counts what was not asked, `over_limit` those of them that the spending limit left no room for.
@@ -85,7 +85,7 @@ def choose_stored(
 
 def reask(
     pairs: list[tuple[Request, Completion]], client: ClientConfig, prices: Prices, account: Account | None = None
-) -> Agreement:
+) -> ReaskedAnswers:
     """Ask each request once more at the endpoints of `client`, within its spending limit.
 
     `account` books what that costs, and what it has spent before counts too.
@@ -94,7 +94,7 @@ def reask(
     for request, stored in pairs:
         by_model.setdefault((request.endpoint, request.model), []).append((request, stored))
     models = [ModelConfig(model=model, endpoint=endpoint) for endpoint, model in sorted(by_model, key=str)]
-    agreement = Agreement()
+    agreement = ReaskedAnswers()
 
     async def compare(session: ModelSession, pair: tuple[Request, Completion]) -> None:
         request, stored = pair

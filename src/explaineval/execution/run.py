@@ -87,11 +87,11 @@ def execute(
         InputError: a directory or cache that cannot be used, a spending limit that could not hold, or a model without
             batches where they are wanted.
     """
-    run = Run(adopt_run(prepared, out), out, watch, embedded, keep=keep, stop=stop, shared=shared)
+    run = ActiveRun(adopt_run(prepared, out), out, watch, embedded, keep=keep, stop=stop, shared=shared)
     return run.execute(unreadable_fails=unreadable_fails)
 
 
-class Run:
+class ActiveRun:
     """One run as it goes: its directory, the models that it asks, its progress, and how it ends.
 
     The arguments are those of `execute`.

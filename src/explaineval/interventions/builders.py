@@ -76,7 +76,7 @@ DRAWS_PER_EDIT = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class InsertionPoint:
     """Where a word may go: before `offset` of `field`; `pos` is the word's part of speech (ADJ or ADV)."""
 
     field: str
@@ -112,13 +112,13 @@ def build_random_words(example: Example, context: BuildContext, words: WordLists
     return built
 
 
-def find_places(field: str, text: str, tokens: Sequence[Token]) -> list[Place]:
+def find_places(field: str, text: str, tokens: Sequence[Token]) -> list[InsertionPoint]:
     """Return the places of a text: before each noun and verb that starts the text or follows a space or an opener.
 
     A token inside a word (the shirt of "T-shirt", the "n't" of "don't") is no place, nor is a single letter.
     """
     return [
-        Place(field, token.offset, INSERTED_BEFORE[token.pos])
+        InsertionPoint(field, token.offset, INSERTED_BEFORE[token.pos])
         for token in tokens
         if token.pos in INSERTED_BEFORE
         and len(token.text) > 1
@@ -127,7 +127,7 @@ def find_places(field: str, text: str, tokens: Sequence[Token]) -> list[Place]:
     ]
 
 
-def _draw_place(random: Random, places: Sequence[Place], *, field_first: bool) -> Place:
+def _draw_place(random: Random, places: Sequence[InsertionPoint], *, field_first: bool) -> InsertionPoint:
     if field_first:
         field = random.choice(list(dict.fromkeys(place.field for place in places)))
         places = [place for place in places if place.field == field]
@@ -140,7 +140,7 @@ def _draw_words(random: Random, pool: list[str]) -> Iterator[str]:
         yield pool.pop(random.randrange(len(pool)))
 
 
-def _intervention(example: Example, kind: str, place: Place, word: str) -> Intervention:
+def _intervention(example: Example, kind: str, place: InsertionPoint, word: str) -> Intervention:
     text = example.fields[place.field]
     edited = splice_naturally(text, place.offset, word)
     return Intervention.identified(

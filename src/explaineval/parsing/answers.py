@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from explaineval.parsing.denials import find_denials, find_retractions
-from explaineval.parsing.layout import Layout, Marker, Part, clean, find_inline_markers, lay_out, says_something
+from explaineval.parsing.layout import Layout, Marker, Section, clean, find_inline_markers, lay_out, says_something
 from explaineval.parsing.letters import Clash, Value, agree, is_bare, read_value, skip_ending, two_answers
 from explaineval.parsing.objects import Unwrapped, unwrap
 from explaineval.parsing.prompt_text import Prompt, make_prompt
@@ -223,7 +223,7 @@ def _read_answer_lines(layout: Layout, options: Mapping[str, str]) -> list[Claim
     return claims
 
 
-def _read_part(text: str, part: Part, options: Mapping[str, str]) -> list[Claim]:
+def _read_part(text: str, part: Section, options: Mapping[str, str]) -> list[Claim]:
     """What the first line after an answer marker names, and the next line if it is nothing but a label."""
     line = _first_line(text, part.marker.end, part.end)
     value = (read_value(text, *line, options) or _read_sentence(text, *line, options)) if line else None

@@ -144,7 +144,7 @@ _LAST_BOX = re.compile(  # a label in a box on its own line or as a formula of i
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Section:
     """A marker and where its content ends: at the next marker, at the end of its code fence, or at the limit."""
 
     marker: Marker
@@ -162,7 +162,7 @@ class Layout:
     """
 
     view: View
-    parts: tuple[Part, ...]
+    parts: tuple[Section, ...]
     limit: int
     text: str
     lines: str
@@ -175,7 +175,7 @@ class Layout:
         """Whether the text repeats something of its prompt."""
         return self.lines != self.view.text
 
-    def of(self, kind: Kind) -> list[Part]:
+    def of(self, kind: Kind) -> list[Section]:
         """The parts of one kind."""
         return [part for part in self.parts if part.marker.kind == kind]
 
@@ -312,15 +312,15 @@ def says_something(content: str) -> bool:
     return any(char.isalnum() or unicodedata.category(char) == "So" for char in content)
 
 
-def _divide(view: View, text: str, markers: Iterable[Marker], limit: int) -> tuple[Part, ...]:
+def _divide(view: View, text: str, markers: Iterable[Marker], limit: int) -> tuple[Section, ...]:
     """The parts of a text with these markers; a part that begins in a code fence or a JSON object ends with it."""
     ordered = sorted((marker for marker in markers if marker.start < limit), key=lambda marker: marker.start)
     fences = [match.start() for match in _FENCE.finditer(text)]
     ends = [*(marker.start for marker in ordered[1:]), limit]
-    parts: list[Part] = []
+    parts: list[Section] = []
     for marker, end in zip(ordered, ends, strict=False):
         before = bisect_left(fences, marker.start)
         fenced = before % 2 == 1 and before < len(fences)
         around = [stop for start, stop in view.objects if start <= marker.start < stop]
-        parts.append(Part(marker, min([end, *around, *fences[before : before + 1]] if fenced else [end, *around])))
+        parts.append(Section(marker, min([end, *around, *fences[before : before + 1]] if fenced else [end, *around])))
     return tuple(parts)

@@ -24,7 +24,7 @@ from explaineval.errors import InputError, InUseError
 from explaineval.files import open_atomic, read_lines
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.directory import LEDGER
-from explaineval.rundir.schema import Part, RunRecord, Spending
+from explaineval.rundir.schema import RecordPart, RunRecord, Spending
 from explaineval.text import dollars_text
 
 LOCK = ".ledger.lock"
@@ -41,7 +41,7 @@ STATED: Model = (None, "")
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Sum(Part):
+class Sum(RecordPart):
     """What one model cost for one purpose: in all, and of it what was booked at the most since no bill came."""
 
     line: Literal["sum"] = "sum"
@@ -53,7 +53,7 @@ class Sum(Part):
     attempts: Annotated[int, Field(ge=0)] = 0
 
 
-class Unknown(Part):
+class Unknown(RecordPart):
     """Why it is not known what was spent for a purpose."""
 
     line: Literal["unknown"] = "unknown"
@@ -61,7 +61,7 @@ class Unknown(Part):
     reason: str
 
 
-class Reserved(Part):
+class Reserved(RecordPart):
     """An attempt that may cost up to so many dollars. A `batch` is not known to be over while its answer lacks."""
 
     line: Literal["reserve"] = "reserve"
@@ -74,7 +74,7 @@ class Reserved(Part):
     batch: bool = False
 
 
-class Settled(Part):
+class Settled(RecordPart):
     """What an attempt cost; `billed` is False where that is the most that it can have cost."""
 
     line: Literal["settle"] = "settle"
@@ -228,7 +228,7 @@ class RunLedger:
     def write(self) -> None:
         """Write the file anew: sums, what is not known, and what is open. Raises InputError."""
         path = self.directory / LEDGER
-        rows: Iterable[Part] = (
+        rows: Iterable[RecordPart] = (
             *self.sums(),
             *(Unknown(purpose=purpose, reason=reason) for purpose, reason in self.unknown.items()),
             *self.open.values(),
@@ -249,7 +249,7 @@ class RunLedger:
             os.close(self._handle)
             self._handle = None
 
-    def _append(self, row: Part) -> None:
+    def _append(self, row: RecordPart) -> None:
         if self._handle is None:
             return
         line = _encode(row)
@@ -450,5 +450,5 @@ def _was_free(record: RunRecord) -> bool:
     )
 
 
-def _encode(row: Part) -> bytes:
+def _encode(row: RecordPart) -> bytes:
     return json.dumps(row.model_dump(mode="json"), separators=(",", ":")).encode() + b"\n"

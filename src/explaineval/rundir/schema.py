@@ -36,13 +36,13 @@ NOT_RECORDED = ""
 """Stands for `RecordedCapabilities.found` in a run.json of a version that did not record it."""
 
 
-class Part(BaseModel):
+class RecordPart(BaseModel):
     """A frozen part of run.json that ignores unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Growing(Part):
+class Growing(RecordPart):
     """The part of the science that a later run in the same directory may add to.
 
     `models` are (endpoint, model, style, number of shots), `samples` sample indices; `prompts` and `shots` are hashes,
@@ -56,7 +56,7 @@ class Growing(Part):
     shots: dict[str, str] = {}
 
 
-class Science(Part):
+class Science(RecordPart):
     """The scientific configuration, with hashes of contents in place of paths.
 
     `fixed` are fields of RunConfig that must be the same in every run of a directory.
@@ -66,7 +66,7 @@ class Science(Part):
     growing: Growing = Growing()
 
 
-class TaskFacts(Part):
+class TaskFacts(RecordPart):
     """What signatures and the check of a run directory need of one task.
 
     `examples`, `shots`, `level_shots` (by verbosity level) and `kinds` (by kind of intervention) are hashes of
@@ -89,7 +89,7 @@ class TaskFacts(Part):
         return self.n_available or (self.n_examples if limit is None else 0) or None
 
 
-class ArmFacts(Part):
+class ArmFacts(RecordPart):
     """What signatures need of one arm: hashes of its shots and prompts, the temperature and logprobs that are sent."""
 
     shots: str
@@ -98,7 +98,7 @@ class ArmFacts(Part):
     logprobs: str
 
 
-class UnaskedArm(Part):
+class UnaskedArm(RecordPart):
     """An arm of one model and task that is not asked, since there are no shots of the length of its verbosity."""
 
     endpoint: str | None
@@ -115,7 +115,7 @@ class UnaskedArm(Part):
         return Condition(self.endpoint, self.model, self.task, None, self.order, self.style, self.shots, self.verbosity)
 
 
-class Facts(Part):
+class Facts(RecordPart):
     """What was found out about the run's inputs: facts of tasks by name, of arms by `Condition.arm_name`."""
 
     tasks: dict[str, TaskFacts]
@@ -130,7 +130,7 @@ class Facts(Part):
         return self
 
 
-class RecordedCapabilities(Part):
+class RecordedCapabilities(RecordPart):
     """How requests of one style were sent: top alternatives asked for, temperature, and why logprobs are as they are.
 
     `found` is a sentence on why logprobs are unusable, None where they are usable.
@@ -142,7 +142,7 @@ class RecordedCapabilities(Part):
     found: str | None = NOT_RECORDED
 
 
-class RequestCounts(Part):
+class RequestCounts(RecordPart):
     """How many requests a run took: `planned` before dedupe, `distinct` = hits + sent + unsent, `retries` apart."""
 
     planned: Count
@@ -153,7 +153,7 @@ class RequestCounts(Part):
     retries: Count
 
 
-class TokenCounts(Part):
+class TokenCounts(RecordPart):
     """Tokens in and out of the answers that were sent for, and of those that came from the cache."""
 
     sent_in: Count
@@ -162,7 +162,7 @@ class TokenCounts(Part):
     hit_out: Count
 
 
-class Snapshot(Part):
+class Snapshot(RecordPart):
     """A version of a model that an endpoint says it served (name and fingerprint), and its number of answers."""
 
     model: str | None
@@ -170,7 +170,7 @@ class Snapshot(Part):
     answers: Count
 
 
-class UnreadableArm(Part):
+class UnreadableArm(RecordPart):
     """An arm of a model of which too many of the first requests brought nothing that can be read.
 
     `unreadable` of the first `checked` requests in the order of the plan; `statuses` counts them, `example` is the
@@ -188,7 +188,7 @@ class UnreadableArm(Part):
     stopped: bool
 
 
-class AnswerSource(Part):
+class AnswerSource(RecordPart):
     """Where some of a run's answers came from, and how many they are.
 
     `address` is the base URL that answered (None for a provider's own address), `pack` the file that they were imported
@@ -202,7 +202,7 @@ class AnswerSource(Part):
     answers: Count
 
 
-class EndpointRecord(Part):
+class EndpointRecord(RecordPart):
     """What happened with one model at its endpoint.
 
     `probe` is the document of its last probe, `capabilities` are by style, `fault` says why it could not be used.
@@ -228,7 +228,7 @@ class EndpointRecord(Part):
     """Where its answers came from, the most frequent first; empty in runs of versions that did not note it."""
 
 
-class Stop(Part):
+class Stop(RecordPart):
     """How far one task was asked under one order, style and number of shots, where a run stops when it is precise.
 
     `examples` of the `available` ones were to be asked; `precise` says that this sufficed.
@@ -243,14 +243,14 @@ class Stop(Part):
     precise: bool
 
 
-class WholeRun(Part):
+class WholeRun(RecordPart):
     """The run that a shard is a part of: its hash (`science_hash`) and the facts of its tasks by name."""
 
     name: str
     tasks: dict[str, TaskFacts]
 
 
-class Totals(Part):
+class Totals(RecordPart):
     """What a run cost in dollars (None where that is unknown), and its requests.
 
     `usd_unbilled_at_most` bounds what attempts without a bill may have cost. `cost_unknown` says why the dollars are
@@ -265,7 +265,7 @@ class Totals(Part):
     cost_unknown: str | None = Field(default=None, exclude=True)
 
 
-class Spending(Part):
+class Spending(RecordPart):
     """What was spent in a run directory for one purpose, over all commands so far, as its ledger says.
 
     `usd_unbilled_at_most` is the part of it that attempts without a bill can have cost at the most; `unknown` says why
@@ -278,7 +278,7 @@ class Spending(Part):
     unknown: str | None = None
 
 
-class RunRecord(Part):
+class RunRecord(RecordPart):
     """The contents of run.json. A run that is not finished has no `totals`, whose fields stand at the file's top level.
 
     `explaineval` is the version that made the run, `prices` names the list of prices that it used.
@@ -323,7 +323,7 @@ Reads = Literal["nothing", "explanation", "shuffled"]
 """What a predictor reads beside the question and its answer: no explanation, its own one, or another example's."""
 
 
-class Prediction(Part):
+class Prediction(RecordPart):
     """One line of predictions.jsonl: what a predictor says that the model answers after an intervention.
 
     `trial` is the trial's id, `label` the predicted letter; where it is None, `status` says why there is none. `asked`
@@ -348,7 +348,7 @@ ModelState = Literal["running", "finished", "stopped", "failed"]
 RunState = Literal["asking", "scoring", "finished", "stopped", "failed"]
 
 
-class Waiting(Part):
+class Waiting(RecordPart):
     """What a model waits for: its endpoint answered before, and does not any more. Times are in UTC.
 
     `reason` says how the latest attempt failed, `tries` counts the attempts since `since`. At `until` it is given up.
@@ -362,7 +362,7 @@ class Waiting(Part):
     tries: Count
 
 
-class ModelProgress(Part):
+class ModelProgress(RecordPart):
     """How far one model of a run is. Requests are distinct ones; `distinct` = done + unsent + those still to come.
 
     `planned` counts requests before dedupe, `outcomes` trials by status. `rate` is requests sent per second lately,
@@ -404,7 +404,7 @@ class ModelProgress(Part):
         return max(0, self.distinct - self.done - self.unsent)
 
 
-class RunProgress(Part):
+class RunProgress(RecordPart):
     """The contents of progress.json: how far a run is. It is for looking at; no number of the run depends on it.
 
     `max_usd` is the limit of the run as a whole. `exit_code` is known at the end.

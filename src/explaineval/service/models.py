@@ -10,7 +10,7 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model, field_validator
 
 from explaineval.config import InterventionConfig, ModelConfig, Setting
-from explaineval.config.fields import MOST, Science, TransportSettings
+from explaineval.config.fields import MOST, ScienceSettings, TransportSettings
 from explaineval.config.setting import ValueType, rebuilt
 from explaineval.config.values import Dollars
 from explaineval.records import Mention
@@ -106,7 +106,7 @@ if TYPE_CHECKING:
 else:
     _Model = _served(ModelConfig, "ModelSettings")
     _Interventions = _served(InterventionConfig, "InterventionSettings")
-    _Science = _served(Science, "ScienceSettings")
+    _Science = _served(ScienceSettings, "ScienceSettings")
     _Run = _served(TransportSettings, "RunSettings", base=_Science, optional=True)
 
 
