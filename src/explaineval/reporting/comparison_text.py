@@ -42,9 +42,14 @@ MOST_HEADLINES = 3
 
 
 def headlines_of(results: Sequence[GroupResult]) -> list[str]:
-    """Return what comparisons say first, as `explaineval compare` says it: the sentences of the leading families."""
+    """Return what comparisons say first, as `explaineval compare` says it: the sentences of the leading families.
+
+    Where there are more than MOST_HEADLINES, one more sentence says how many are left out.
+    """
     sentences = [sentence_of(compared) for result in results for compared in result.leading]
-    return sentences[:MOST_HEADLINES]
+    left = len(sentences) - MOST_HEADLINES
+    rest = [f"{counted(left, 'more comparison')}: see explaineval compare."] if left > 0 else []
+    return [*sentences[:MOST_HEADLINES], *rest]
 
 
 def title_of(metric: str) -> str:
