@@ -65,7 +65,7 @@ class RayRun:
 
     def kill_a_worker(self) -> None:
         """Kill one of the workers by SIGKILL."""
-        workers = [pid for pid, command in self.processes().items() if command.startswith(b"ray::Worker")]
+        workers = [pid for pid, command in self.processes().items() if command.startswith(b"ray::RequestSender")]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
 

@@ -31,6 +31,8 @@ class ScriptedServer(PersonaServer):
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, object]:
         """The status and the body of an answer."""
+        if not path.endswith("/completions"):
+            return 404, replies.error("another protocol is spoken here")
         style = "chat" if path.endswith("/chat/completions") else "completion"
         turns = [turn["content"] for turn in body.get("messages", ())]
         prompt = "\n\n".join(turns if self.all_turns else turns[-1:]) if style == "chat" else body["prompt"]
