@@ -77,7 +77,7 @@ def worker_processes(parent: int) -> list[int]:
         except OSError:
             continue
         parents[int(entry.name)] = int(status[1])
-        if command.startswith(b"ray::Worker"):
+        if command.startswith(b"ray::RequestSender"):
             workers.append(int(entry.name))
 
     def descends(pid: int) -> bool:
