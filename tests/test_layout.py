@@ -1,4 +1,4 @@
-"""The layout of the package: no circle of imports, one meaning for a class name, every package in the list of layers."""
+"""The layout of the package: no circle of imports, a class name has one meaning, each package has its layer."""
 
 from __future__ import annotations
 
