@@ -111,7 +111,7 @@ def test_a_run_is_stopped_continued_copied_and_deleted(
     asked = sum(one.body["model"] == "second" for one in planted.received)
     assert 0 < asked < pages_service.run(run, TOKEN)["plan"]["total"]["distinct"]
 
-    page.get_by_label("Stop at so many dollars").fill("cheap")
+    page.get_by_label("Spending limit in dollars").fill("cheap")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("alert")).to_contain_text("The new limit must be a number of dollars; 'cheap' is none.")
     opened.go(f"/runs/{run}")

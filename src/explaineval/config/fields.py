@@ -388,7 +388,7 @@ class TransportSettings(Record):
             "Money",
             note="In a run directory it counts what this command has spent there before.",
         ),
-        Served(label="Stop at so many dollars", empty="the worst case"),
+        Served(label="Spending limit in dollars", empty="the worst case"),
     ] = None
     spent: Annotated[
         Dollars | None,

@@ -63,6 +63,8 @@ STYLES = {"chat": "chat, for instruction-tuned models", "completion": "completio
 
 COMMANDS = (
     (re.compile(r";? `explaineval probe` tells more"), ""),
+    (re.compile(r"Look at (an answer|one of them)(?: with|:) `explaineval show [^`]*`"), r"Look at \1 in trials.jsonl"),
+    (re.compile(r"`?explaineval show RUN_DIR --list`?"), "trials.jsonl"),
     (re.compile(r"give the same command with --keep-unreadable"), "submit the run with keep_unreadable"),
     (
         re.compile(
@@ -153,6 +155,8 @@ def sentence(text: str) -> str:
     ('The endpoint lab is gone.', 'openai/m: no answer.')
     >>> sentence("try --max-tokens; `explaineval probe` tells more.")
     'Try max_tokens.'
+    >>> sentence("Look at an answer with `explaineval show RUN_DIR --example ID --answers`; --shots 4 may help.")
+    'Look at an answer in trials.jsonl; shots 4 may help.'
     """
     for command, words in COMMANDS:
         text = command.sub(words, text)

@@ -371,7 +371,8 @@ class Workers:
         if self.disk.faults:
             return _waiting_for("disk", f"it waits for room on the disk, and starts by itself: {self.disk.sentence}")
         if len(self._tasks) >= limits.workers:
-            return _waiting_for("worker", f"it waits for a free worker: all {limits.workers} are at work.")
+            busy = "the only one is" if limits.workers == 1 else f"all {limits.workers} are"
+            return _waiting_for("worker", f"it waits for a free worker: {busy} at work.")
         if queue.held[token] >= most:
             return _waiting_for(
                 "worker", f"it waits for another run of {token} to end: {most} go on, as many as one may have."
