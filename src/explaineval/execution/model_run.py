@@ -266,7 +266,7 @@ class ModelRun:
     @property
     def stops(self) -> list[str]:
         """The sentences on arms that were asked no further, since the answers cannot be read."""
-        return [self.readability.note(arm).text for arm in self.unreadable_arms if arm.stopped]
+        return [note.text for note in self.readability.notes(arm for arm in self.unreadable_arms if arm.stopped)]
 
     @property
     def unreadable(self) -> str | None:

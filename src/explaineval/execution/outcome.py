@@ -374,7 +374,7 @@ def unreadable_notes(model_runs: Sequence[ModelRun], *, fails: bool) -> Iterator
     for model_run in model_runs:
         if not fails:
             yield from (note("model_stopped", "told", text=sentence) for sentence in unreadable_sentences(model_run))
-        yield from (model_run.readability.note(arm) for arm in model_run.unreadable_arms if not arm.stopped)
+        yield from model_run.readability.notes(arm for arm in model_run.unreadable_arms if not arm.stopped)
 
 
 def run_notes(prepared: Prepared, model_runs: Sequence[ModelRun], state: str) -> tuple[Note, ...]:

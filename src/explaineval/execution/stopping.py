@@ -26,7 +26,7 @@ from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import LOOK, Arm, ModelConfig
 from explaineval.interventions import counts_for_phi
 from explaineval.metrics.precision import is_precise
-from explaineval.planning.notes import unreadable_note
+from explaineval.planning.notes import unreadable_notes
 from explaineval.planning.prepare import Prepared, kinds_in
 from explaineval.planning.requests import Failure, Reading, Reply, RequestBuilder
 from explaineval.planning.units import PlanPart, Unit, builders, part_of, units_of
@@ -117,16 +117,17 @@ class ReadabilityCheck:
                 check.readings[number] = reading.status, _beginning_of(reply, reading)
         finding = check.find(unit.arm, keep=self.keep)
         if finding is not None:
-            self.report(self.note(finding).text)
+            for told in self.notes([finding]):
+                self.report(told.text)
 
     @property
     def findings(self) -> tuple[UnreadableArm, ...]:
         """The arms of which too much cannot be read, in the order of the plan."""
         return tuple(check.finding for check in self.arms.values() if check.finding is not None)
 
-    def note(self, finding: UnreadableArm) -> Note:
-        """Return what is said of an arm: how much cannot be read, an example, and what to do."""
-        return unreadable_note(self.model, finding, name_arm=len(self.arms) > 1)
+    def notes(self, findings: Iterable[UnreadableArm]) -> Iterator[Note]:
+        """Yield what is said of arms: how much cannot be read, an example, and what to do."""
+        return unreadable_notes(self.model, findings, name_arms=len(self.arms) > 1)
 
 
 def first_units(prepared: Prepared, model: ModelConfig, sent_as: Callable[[Arm], Capabilities | None]) -> list[Unit]:
