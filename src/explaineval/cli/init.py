@@ -66,7 +66,7 @@ _NO_ENDPOINT = """
 @click.command("init")
 @click.argument("file", type=PATH, default=Path("study.yaml"), metavar="[FILE]")
 @options(
-    offered("model"),
+    offered("model", help="Model in litellm's spelling (openai/gpt-4o)."),
     offered("task"),
     option("--base-url", metavar="URL", help="Address of an OpenAI-compatible endpoint that serves the models."),
 )
