@@ -29,11 +29,11 @@ def test_no_modules_import_each_other(graph: grimp.ImportGraph) -> None:
 
 
 def test_a_class_name_has_one_meaning() -> None:
-    """No two modules define public classes of the same name."""
+    """No two modules define classes of the same name, private ones included."""
     homes: dict[str, list[str]] = {}
     for path in sorted(SOURCE.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(str(path.relative_to(SOURCE)))
 
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from explaineval._version import __version__
 
 __all__ = [
@@ -21,7 +18,10 @@ __all__ = [
     "score_trials",
 ]
 
+TYPE_CHECKING = False  # typing takes as long to import as all else of a start until Ctrl-C can be handled
 if TYPE_CHECKING:
+    from typing import Any
+
     from explaineval.api import Comparison, Result, compare, merge, plan, run, score, score_trials
     from explaineval.reporting.results import Run, load
 
@@ -32,6 +32,8 @@ _MODULES = {"load": "explaineval.reporting.results", "Run": "explaineval.reporti
 def __getattr__(name: str) -> Any:
     """Import the functions of the Python API when they are first used, since pandas is slow to import."""
     if name in __all__:
+        from importlib import import_module
+
         return getattr(import_module(_MODULES.get(name, "explaineval.api")), name)
     raise AttributeError(f"module 'explaineval' has no attribute {name!r}")
 

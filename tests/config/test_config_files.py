@@ -94,8 +94,26 @@ def test_anchors_that_multiply_are_refused(tmp_path: Path) -> None:
         (HEAD + "limit: !!int ''\n", r"run\.yaml:4: bad YAML: .*int"),
         (HEAD + "offline: !!bool x\n", r"run\.yaml:4: bad YAML: .*bool"),
         (HEAD + "max_usd: !!float x\n", r"run\.yaml:4: bad YAML: .*float"),
-        (HEAD + f"limit: {'9' * 5000}\n", r"run\.yaml:4: bad YAML: .*int"),
-        (HEAD + f"limit: {'[' * 20_000}{']' * 20_000}\n", r"run\.yaml: bad YAML: it is nested too deep"),
+        (HEAD + "limit: !!timestamp x\n", r"run\.yaml:4: bad YAML: .*timestamp"),
+        (HEAD + "limit: !law x\n", r"run\.yaml:4: bad YAML: .*the tag '!law'"),
+        (
+            HEAD + f"limit: {'9' * 1001}\n",
+            r"run\.yaml:4: bad YAML: a value of more than 1,000 characters is read as int",
+        ),
+        (HEAD + f"limit: 1{':1' * 600}\n", r"run\.yaml:4: bad YAML: a value of more than 1,000 .* as int"),
+        (HEAD + f"limit: !!int '1{':1' * 600}'\n", r"run\.yaml:4: bad YAML: a value of more than 1,000 .* as int"),
+        (HEAD + f"max_usd: 1{':1' * 600}.5\n", r"run\.yaml:4: bad YAML: a value of more than 1,000 .* as float"),
+        (HEAD + f"limit: 2026-01-01 00:00:00.{'9' * 1000}\n", r"run\.yaml:4: .* 1,000 .* as timestamp: quote it"),
+        (HEAD + 'prompts: "\\U00110000"\n', r"run\.yaml:4: bad YAML: a number that is too large\.$"),
+        (HEAD + 'prompts: "\\UFFFFFFFF"\n', r"run\.yaml:4: bad YAML: a number that is too large\.$"),
+        (f"%YAML 1.{'9' * 5000}\n---\n" + HEAD, r"run\.yaml:1: bad YAML: a number that is too large\.$"),
+        (HEAD + f"prompts: [{'x, ' * 100_001}]\n", r"run\.yaml:4: bad YAML: it holds more than 100,000 values"),
+        (HEAD + "columns: {1: x}\n", r"run\.yaml:4: the key '1' is not read as a text: put it in quotes"),
+        (HEAD + "true: 3\n", r"run\.yaml:4: the key 'true' is not read as a text"),
+        (HEAD + "columns:\n  ? [a]\n  : x\n", r"run\.yaml:5: a key must be a text, not a list"),
+        (HEAD + '"li\\0mit": 3\n', r"run\.yaml:4: a character that is not allowed"),
+        (HEAD + "prompts: [x]\n", r"run\.yaml:4: prompts: this must be a path"),
+        (HEAD + f"limit: {'[' * 20_000}{']' * 20_000}\n", r"run\.yaml:4: bad YAML: it is nested too deep"),
         (HEAD + "params: {extra_body: &a {x: *a}}\n", r"run\.yaml:4: bad YAML: an anchor holds itself"),
         ("- tasks\n", "expected a mapping"),
         ("", "expected a mapping"),
@@ -105,6 +123,20 @@ def test_a_bad_value_is_told_with_its_line(tmp_path: Path, text: str, message: s
     """Values out of range, of the wrong type, URLs that are none, and YAML that is none."""
     with pytest.raises(InputError, match=message):
         read_config(put(tmp_path, text))
+
+
+def test_keys_taken_over_by_a_merge_key_are_read(tmp_path: Path) -> None:
+    """Also where one of them is given again."""
+    endpoints = "endpoints:\n  lab: &lab {base_url: 'http://127.0.0.1:1/v1', rpm: 3}\n  other: {<<: *lab, rpm: 4}\n"
+
+    values = read_config(put(tmp_path, HEAD + endpoints))
+
+    assert values["endpoints"]["other"] == {"base_url": "http://127.0.0.1:1/v1", "rpm": 4}
+
+
+def test_a_long_text_is_no_number(tmp_path: Path) -> None:
+    """Only what is read as a number, a date or the like is bounded."""
+    assert read_config(put(tmp_path, HEAD + f"prompts: '{'9' * 2000}'\n"))["prompts"].endswith("9" * 2000)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,9 @@ def test_a_run_waits_for_its_endpoint_and_goes_on(tmp_path: Path, warm: WarmComm
     assert lab["waiting"]["endpoint"] == failing.url or lab["waiting"]["endpoint"] == "lab"
     assert "Waiting for" in watched.stdout
     assert "answers again" in ended.stderr
+    told = next(line for line in ended.stderr.splitlines() if "is tried next at" in line)
+    assert told.count(failing.url) == 1, told
+    assert failing.url not in lab["waiting"]["reason"]
     assert ended.document["requests"]["unsent"] == 0
     assert [row["code"] for row in ended.document["warnings"]].count("endpoint_waited_for") == 1
     assert failing.answered == sound.answered

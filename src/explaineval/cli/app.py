@@ -14,6 +14,7 @@ import click
 from explaineval._version import __version__
 from explaineval.cli.output import describe_os_error, discard_output, echo, echo_document, echo_notes
 from explaineval.errors import ExitCode, ExplainevalError
+from explaineval.interrupts import MESSAGE, raise_at_interrupts, wants_json
 from explaineval.secrets import SECRETS
 from explaineval.text import shortened
 
@@ -143,6 +144,7 @@ class LazyGroup(click.Group):
             return None
         module, attribute, _ = self.table[cmd_name]
         command: click.Command = getattr(import_module(f"explaineval.cli.{module}"), attribute)
+        raise_at_interrupts()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -239,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ExplainevalError as exc:
         code = _fail(exc.exit_code, str(exc), words)
     except (click.Abort, KeyboardInterrupt):
-        code = _fail(ExitCode.INTERRUPTED, "interrupted; run the same command again to continue.", words)
+        code = _fail(ExitCode.INTERRUPTED, MESSAGE, words)
     except BrokenPipeError:
         discard_output(sys.stdout)
         code = ExitCode.DONE
@@ -256,18 +258,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = f"an error in explaineval itself: {type(exc).__name__}: {exc} (EXPLAINEVAL_TRACEBACK=1 shows where; "
         if isinstance(exc, MemoryError) or NO_THREAD in str(exc):
             text = "there is not enough memory for this (see `ulimit -v`, or the container's limit): give it more ("
-        code = _fail(ExitCode.INTERNAL_ERROR, f"{text}answers already paid for are kept).", words)
-    try:  # what a full disk did not take must not become Python's own exit code
-        sys.stderr.flush()
-    except OSError:
-        discard_output(sys.stderr)
+        if KeyboardInterrupt.__name__ in str(exc):  # pydantic-core, while it builds a model, makes an error of it
+            code = _fail(ExitCode.INTERRUPTED, MESSAGE, words)
+        else:
+            code = _fail(ExitCode.INTERNAL_ERROR, f"{text}answers already paid for are kept).", words)
+    for stream in (sys.stdout, sys.stderr):
+        try:  # what a full disk did not take must not become Python's own exit code
+            stream.flush()
+        except OSError:
+            discard_output(stream)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(code: int, message: str, words: Sequence[str]) -> int:
     """Print an error, as a JSON document where the command line or the environment wants one; return its exit code."""
     message = shortened(message)
-    if "--json" in words or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
+    if wants_json(words):
         try:
             echo_document({}, code=code, message=message)
             sys.stdout.flush()

@@ -9,6 +9,7 @@ seconds without an answer nothing more is sent there.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ connections: the request may be the cause."""
 MANY, OVERLOADED_SECONDS = 8, 3.0
 """More failures in a row than this, and than there are slots, are an outage; where the endpoint says that it is
 overloaded, over so many seconds."""
+MODEL_AND_ADDRESS = re.compile(r"^\S+ at \S+: ")
+"""How the error of an attempt at an address begins."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,8 @@ class Availability:
             return
         today = datetime.now(UTC)
         since, next_try, until = (today + timedelta(seconds=when - now) for when in (self._first, self._next, end))
-        self.outage = OutageStatus(self.place, str(failure), since, next_try, until, tries)
+        reason = MODEL_AND_ADDRESS.sub("", str(failure))  # the address is said beside it, and all models wait for it
+        self.outage = OutageStatus(self.place, reason, since, next_try, until, tries)
         self._schedule()
 
     def _give_up(self, failure: TransientError) -> None:

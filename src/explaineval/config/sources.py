@@ -256,6 +256,7 @@ def _plain(message: str) -> str:
         ("Input should be a valid tuple", "write a list, for example [x]"),
         ("Input should be a valid number, unable to parse string as a number", "write a number, for example 7e9"),
         ("Input should be a valid integer, unable to parse string as an integer", "write a whole number"),
+        ("Input is not a valid path for <class 'pathlib.Path'>", "this must be a path"),
         ("Input should be a valid string", "this must be a text"),
         ("Input should be a valid number", "this must be a number"),
         ("Input should be a valid integer", "this must be a whole number"),

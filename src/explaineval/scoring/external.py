@@ -137,7 +137,7 @@ def score_rows(
     if first is None:
         raise InputError("there are no trials to score.")
     policies = (mention,) if isinstance(mention, str) else tuple(dict.fromkeys(mention or ()))
-    reader = _Reader(policies[0] if policies else None, frozenset(first[1]))
+    reader = _TrialReader(policies[0] if policies else None, frozenset(first[1]))
     trials = reader.trials(itertools.chain((first,), rows))
     texts = TextReader(reader.policy)
     sources = {Source(policy): texts.decider(Source(policy)) for policy in policies or (reader.policy,)}
@@ -228,7 +228,7 @@ def check_columns(names: Iterable[str]) -> None:
 
 
 @dataclass
-class _Reader:
+class _TrialReader:
     """Turns rows into trials, and keeps what the signatures and the order of the numbers need of them.
 
     `mention` is the policy that the user asked for. `columns` are those of the first row. They decide whether `changed`
@@ -382,7 +382,7 @@ class _Reader:
         return mentions(self.policy, external.inserted, external.explanation)
 
 
-def _forget_missing_words(counts: RunCounts, reader: _Reader) -> None:
+def _forget_missing_words(counts: RunCounts, reader: _TrialReader) -> None:
     """Take trials without an explanation out of the mean number of words, where they would count as empty ones."""
     for counter in counts.kinds.values():
         rows = counter.examples

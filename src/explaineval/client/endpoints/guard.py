@@ -360,7 +360,7 @@ class Wire:
                 response = await self._transport(request.url).handle_async_request(request)
             streamed = False
             try:
-                reading = _Reading(attempt, response, request)
+                reading = _BodyReader(attempt, response, request)
                 streamed = attempt.streams and response.is_success
                 if streamed:
                     return reading.streamed()
@@ -381,7 +381,7 @@ class Wire:
             with naming_proxy(request.url, attempt.where, attempt.refuse):
                 response = self._sync_transport(request.url).handle_request(request)
             try:
-                reading = _Reading(attempt, response, request)
+                reading = _BodyReader(attempt, response, request)
                 assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - a synchronous transport
                 for chunk in response.stream:
                     reading.block_for_room(reading.take(chunk))
@@ -448,7 +448,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         return await attempt.wire.send(request, attempt)
 
 
-class _Reading:
+class _BodyReader:
     """Reads one response piece by piece."""
 
     def __init__(self, attempt: Attempt, response: httpx.Response, request: httpx.Request) -> None:
