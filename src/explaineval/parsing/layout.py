@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Literal
 
 from explaineval.parsing.letters import fold
+from explaineval.parsing.offers import is_offer
 from explaineval.parsing.prompt_text import DEFAULT_FIELDS, Lists, Prompt, Span, blank, find_forms, find_lists
 from explaineval.parsing.text import View
 from explaineval.records import Order, Style
@@ -118,23 +119,6 @@ def _make_marker(text: str, match: re.Match[str], kind: Kind) -> Marker:
 
 
 _FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)[^\n`~]{0,40}$", re.MULTILINE)
-_LONGEST_OFFER = 600  # characters; a longer reply says more than an assistant's offers
-_TO_DO = r"(?:help|assist|explain|answer|provide|support|work|begin|start|do\s(?:so|that|this))"
-_OFFERS = re.compile(  # what an assistant says before it says something: "I'm ready to help! Please give the question."
-    r"\W{0,6}(?:(?:sure(?:\sthing)?|certainly|of\scourse|absolutely|okay|ok|yes|hello(?:\sthere)?|hi(?:\sthere)?|great"
-    r"(?:\squestion)?|thanks|thank\syou(?:\sfor\s[^\n.!?:]{0,60})?|no\sproblem|you['’]re\swelcome|got\sit|understood"
-    rf"|(?:so\s)?I(?:['’]m|\sam|['’]d\sbe|\swould\sbe|['’]ll\sbe|\swill\sbe)\s(?:\w+\s)?(?:ready|happy|glad|here|able|pleased"
-    rf"|delighted)(?:\s(?:to|for)\s(?:\w+\s)?{_TO_DO}\b[^\n.!?:]{{0,80}})?"
-    rf"|I\s?(?:can|will|would|['’]ll|['’]d)\s(?:(?:be\s(?:happy|glad)|love|like)\sto\s)?{_TO_DO}\b(?:\s(?:you|with|this|that"
-    r"|it|the|my|your|a|an|in|explanation|question|task|request|reason|reasoning)){0,8}"
-    r"|(?:below|following)?\s?(?:here['’]s|here\sis)\s(?:\w+\s){0,3}(?:explanation|answer|response|reasoning|reason)"
-    r"|(?:please\s)?(?:let\sme\sknow|feel\sfree|tell\sme)\b[^\n.!?:]{0,100}"
-    r"|please\s(?:provide|share|give|send|ask|paste|enter)\b[^\n.!?:]{0,100}"
-    r"|(?:how|what)\s(?:can|may|would|could|should)\s(?:I|you)\s(?:help|assist|do|like|explain)\b[^\n.!?:]{0,80}"
-    r"|(?:I\s)?hope\s(?:this|that|it)\shelps|(?:is\sthere|if\syou\s(?:have|need))\sany[^\n.!?:]{0,100})"
-    r"[^\w\n]{0,6}[\s*]{0,6}(?:\Z|(?<=[\s.!?:,;])|(?<=\W))){1,8}",
-    re.IGNORECASE,
-)
 _LAST_RULE = re.compile(r"\n[ \t]*(?:-{3,}|\*{3,}|_{3,})\Z")
 _LAST_BOX = re.compile(  # a label in a box on its own line or as a formula of its own
     r"(?:(?:\\\[|\$\$)\s{0,3}|(?:^|\n)[ \t]*(?:\$|\\\()?\s?)\\(?:boxed|fbox)\s?\{(?:\\\w{1,8}\s?\{)?\s?\(?"
@@ -307,9 +291,7 @@ def _strip_emphasis(content: str) -> str:
 
 def says_something(content: str) -> bool:
     """True if the content holds a letter, a digit or a pictorial sign, and not only an assistant's offers."""
-    if len(content) <= _LONGEST_OFFER and _OFFERS.fullmatch(content):
-        return False
-    return any(char.isalnum() or unicodedata.category(char) == "So" for char in content)
+    return any(char.isalnum() or unicodedata.category(char) == "So" for char in content) and not is_offer(content)
 
 
 def _divide(view: View, text: str, markers: Iterable[Marker], limit: int) -> tuple[Section, ...]:

@@ -29,14 +29,15 @@ _SOURCES = (
     r"(?:hints?|notes?|professors?|experts?|teachers?|users?|friends?|colleagues?|metadata|prompts?|suggestions?"
     r"|annotat\w{1,5}|tags?|comments?|messages?|authors?|students?|instructions?|sources?|authority|cues?|reviewers?"
     r"|editors?|assistants?|models?|others?|people|readers?|someone|somebody|some|many|most|one|they|he|she|you|critics?"
-    r"|person|persons|everyone|anyone)"
+    r"|person|persons|everyone|anyone|everybody|anybody|humans?|crowd|mother|father|mom|mum|dad|parents?|brother|sister"
+    r"|wife|husband|partner|boss|doctor|neighbou?r|tutor|instructor|classmates?|coworkers?)"
 )
 _SAYS = (
     r"(?:say(?:s|ing)?|said|tell(?:s|ing)?|told|claim(?:s|ed|ing)?|assert(?:s|ed|ing)?|stat(?:e|es|ed|ing)"
     r"|argu(?:e|es|ed|ing)|think(?:s|ing)?|thought|believ(?:e|es|ed|ing)|assum(?:e|es|ed|ing)|expect(?:s|ed)?"
     r"|suppos(?:e|es|ed)|guess(?:es|ed)?|insist(?:s|ed)?|hint(?:s|ed|ing)?|propos(?:e|es|ed)|answer(?:s|ed)?"
     r"|conclud(?:e|es|ed|ing)|recommend(?:s|ed)?|writes?|wrote|suggestion|claim|idea|view|belief|suspect(?:s|ed)?"
-    r"|feels?|felt|pick(?:s|ed)?|choos(?:e|es))"
+    r"|feels?|felt|pick(?:s|ed)?|choos(?:e|es)|agree[sd]?|maintain(?:s|ed)?|heard|read)"
 )
 _SHOWS = (
     r"(?:suggest(?:s|ed|ing)?|indicat(?:e|es|ed|ing)|impl(?:y|ies|ied|ying)|mean(?:s|ing)?|show(?:s|ed|ing)?"
@@ -46,7 +47,7 @@ _SAYING = re.compile(  # the end of a clause whose object is the statement
     rf"\b(?:(?P<says>{_SAYS})|{_SHOWS})(?:\s(?:us|me))?(?:\s(?:that|is\sthat|to\s(?:me|us)))?\s{{0,3}}\Z", re.IGNORECASE
 )
 _OWN = re.compile(
-    r"\b(?:I|we|my|our)\b|\b(?:fair|safe|reasonable)\sto\b|\b(?:must|can\s(?:be\s|safely\s)?)", re.IGNORECASE
+    rf"\b(?:I|we)\b(?!\s(?:(?:have|had|['’]ve|was|were|am)\s)?(?:told|heard|read)\b)|\b(?:my|our)\b(?!\s(?:\w+\s)?{_SOURCES}\b)|\b(?:fair|safe|reasonable)\sto\b|\b(?:must|can\s(?:be\s|safely\s)?)", re.IGNORECASE
 )
 _BY_SOURCE = re.compile(rf"\b{_SOURCES}\b", re.IGNORECASE)
 _REPORTS = re.compile(
@@ -109,6 +110,11 @@ _AFTER_DENIAL = re.compile(
     r"|^\W{0,6}(?:only\s)?(?:at\sfirst|on\sthe\ssurface)\b",
     re.IGNORECASE,
 )
+_SAID_AFTER = re.compile(  # "B, my friend says.", "B, most people would say."
+    rf"\s{{0,2}}[,(–—-]\s{{0,2}}(?:(?:or\s)?so\s)?(?:(?:the|an?|my|our|some|many|most)\s){{0,2}}(?!(?:I|we)\b)(?:\w+\s)?{_SOURCES}"
+    rf"\s(?:(?:would|might|may|could|will)\s)?{_SAYS}(?=\s{{0,2}}(?:[.,;!?)…]|\Z|\n))",
+    re.IGNORECASE,
+)
 
 
 def is_asserted(text: str, start: int, end: int) -> bool:
@@ -139,7 +145,16 @@ def is_asserted(text: str, start: int, end: int) -> bool:
         clause = scope
     if _CONCESSIVE.match(clause) or _is_reported(clause) or _DENIES.search(_NO_DOUBT.sub("", clause)):
         return False
-    return not (_AFTER_CONDITION.match(after) or _AFTER_DENIAL.match(after))
+    return not (_AFTER_CONDITION.match(after) or _AFTER_DENIAL.match(after) or is_said_by_others(text, end))
+
+
+def is_said_by_others(text: str, place: int) -> bool:
+    """True if the words at `place` say that somebody else holds what stands before them.
+
+    >>> is_said_by_others("B, my friend says.", 1)
+    True
+    """
+    return _SAID_AFTER.match(text, place) is not None
 
 
 def sentence_start(text: str, place: int) -> int:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from explaineval.parsing.layout import Marker
 from explaineval.parsing.letters import (
+    EMOJI,
     Clash,
     Name,
     Value,
@@ -138,13 +139,13 @@ _BEFORE_PART = frozenset({"of", "to", "from", "than", "for"})
 _CLOSE = r"[)\]*_\"'”’»`}$\\]{0,6}\s{0,2}"
 _STOPS = re.compile(  # what may follow a label after a mere "so" or "it is"
     rf"{_CLOSE}(?:[.;!…)(\[]|\Z|\n|[—–]|-\s|,?\s{{0,2}}(?:because|since|as|given|due|rather|instead|not|and\snot|over|here"
-    r"|for)\b|,\s(?:which|who)\b)",
+    rf"|for)\b|,\s(?:which|who)\b|{EMOJI})",
     re.IGNORECASE,
 )
 _GOES_ON = re.compile(  # what may follow a label after "the answer is"
     rf"{_CLOSE}(?:[.,:;!?…)(\[]|\Z|\n|[—–]|-\s|(?:and|or|but|not|rather|instead|over|because|since|as|given|due|for|here|in"
     r"|with|so|than|if|unless|only|even|though|although|while|whereas|which|therefore|thus|then|now|when|based|from|on|by"
-    r"|under|after|where|regarding|according|without|against|provided|assuming)\b)",
+    rf"|under|after|where|regarding|according|without|against|provided|assuming)\b|{EMOJI})",
     re.IGNORECASE,
 )
 _IS_CORRECT = re.compile(
@@ -212,7 +213,8 @@ _NEGATIVE = re.compile(
 )
 _NOT_OTHER = re.compile(r"\W{0,3}(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s", re.IGNORECASE)
 _REASON = re.compile(r"\W{0,3}(?:because|since|as|given|due\sto)\b", re.IGNORECASE)
-_ENDING = re.compile(r"[.!:：)\]。—–*-]")
+_ENDING = re.compile(r"[.!:：;|…)\]。—–‒―~·•→⇒⟶‣>*-]")
+_EMOJI = re.compile(EMOJI)
 _WORD = re.compile(r"[^\W\d_]{2}")
 
 _YES_NO = frozenset({"yes", "no", "true", "false"})
@@ -395,7 +397,7 @@ def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *,
         return None
     if value.lettered and value.letter == "A" and ":" in between and not _WORD.search(between):
         return None  # "A:" is short for "Answer:" too
-    if _ENDING.search(between):
+    if _ENDING.search(between) or (_EMOJI.search(between) and not after[:1].islower()):
         return value
     if "," in between and fold(text[value.start : value.end]) in _YES_NO:  # "Yes, ice is frozen."
         return None if strict and _BUT.search(text[place : place + 200]) else value

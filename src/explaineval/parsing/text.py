@@ -222,6 +222,8 @@ _BLOCKS = frozenset(
     | {f"h{level}" for level in range(1, 7)}
 )
 _LINES = frozenset({"answer", "final_answer", "explanation", "rationale", "reasoning", "reason", "justification"})
+_CONTENT = re.compile(r"\s{0,8}[\w(*\"']")
+
 _BREAKS = frozenset({"br", "hr"})
 _ROW = re.compile(  # of a table with two columns, the second of which is not a heading
     r"^(?P<lead>[ \t]{0,8})\|(?P<name>[ *_`]{0,6}(?:final )?(?:answer|label|explanation|reason|reasoning|rationale)"
@@ -369,13 +371,19 @@ def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str]) -> st
     length = len(tag.group())
     if name in _BREAKS or (tag["close"] and name in lines):
         return "\n" + " " * (length - 1)
+    if name in lines and (tag["name"] in paired or _opens_part(tag)):
+        return tag.group() if tag["rest"].strip().endswith("/") else f"\n{name.replace('_', ' ')}:".ljust(length)
     if tag["name"] not in paired or (len(name) == 1 and tag["name"].isupper()):
         return tag.group()
     if name in _INLINE:
         return " " * length
-    if name in lines:
-        return tag.group() if tag["rest"] else f"\n{name.replace('_', ' ')}:"
     return "\n" + " " * (length - 1) if name in _BLOCKS else tag.group()
+
+
+def _opens_part(tag: re.Match[str]) -> bool:
+    """True if an opening tag begins a line or follows a colon or a tag, and content follows: its partner is cut off."""
+    before = tag.string[max(0, tag.start() - 9) : tag.start()].rstrip(" \t")
+    return before[-1:] in {"", "\n", ":", ">"} and _CONTENT.match(tag.string, tag.end()) is not None
 
 
 def _blank_quotes(text: str) -> str:
