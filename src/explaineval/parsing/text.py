@@ -222,6 +222,7 @@ _BLOCKS = frozenset(
     | {f"h{level}" for level in range(1, 7)}
 )
 _LINES = frozenset({"answer", "final_answer", "explanation", "rationale", "reasoning", "reason", "justification"})
+_ATTRIBUTES = re.compile(r"\s[\w:-]{1,30}=[^<>/]{0,60}")
 _CONTENT = re.compile(r"\s{0,8}[\w(*\"']")
 
 _BREAKS = frozenset({"br", "hr"})
@@ -372,7 +373,8 @@ def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str]) -> st
     if name in _BREAKS or (tag["close"] and name in lines):
         return "\n" + " " * (length - 1)
     if name in lines and (tag["name"] in paired or _opens_part(tag)):
-        return tag.group() if tag["rest"].strip().endswith("/") else f"\n{name.replace('_', ' ')}:".ljust(length)
+        stands = not tag["rest"] or _ATTRIBUTES.fullmatch(tag["rest"])
+        return tag.group() if not stands else f"\n{name.replace('_', ' ')}:".ljust(length)
     if tag["name"] not in paired or (len(name) == 1 and tag["name"].isupper()):
         return tag.group()
     if name in _INLINE:
@@ -383,7 +385,7 @@ def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str]) -> st
 def _opens_part(tag: re.Match[str]) -> bool:
     """True if an opening tag begins a line or follows a colon or a tag, and content follows: its partner is cut off."""
     before = tag.string[max(0, tag.start() - 9) : tag.start()].rstrip(" \t")
-    return before[-1:] in {"", "\n", ":", ">"} and _CONTENT.match(tag.string, tag.end()) is not None
+    return not tag["rest"] and before[-1:] in {"", "\n", ":", ">"} and _CONTENT.match(tag.string, tag.end()) is not None
 
 
 def _blank_quotes(text: str) -> str:
