@@ -372,7 +372,7 @@ def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str]) -> st
     length = len(tag.group())
     if name in _BREAKS or (tag["close"] and name in lines):
         return "\n" + " " * (length - 1)
-    if name in lines and (tag["name"] in paired or _opens_part(tag)):
+    if name in lines and (tag["name"] in paired or (name in _LINES and _opens_part(tag))):
         stands = not tag["rest"] or _ATTRIBUTES.fullmatch(tag["rest"])
         return tag.group() if not stands else f"\n{name.replace('_', ' ')}:".ljust(length)
     if tag["name"] not in paired or (len(name) == 1 and tag["name"].isupper()):
