@@ -40,6 +40,9 @@ _OPEN = re.compile(
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
     r"(?:(?:neither\s[^.;:!?\n]{1,60}?|not\s\(?[A-Z]\)?),?\s(?:but|rather)\s{1,3}(?:rather\s|instead\s)?)?"
+    r"(?:(?:based on|according to|given|judging by|considering|from)\s(?:(?:the|this|these|both|my|given|provided|common)\s){0,3}"
+    r"(?:premise|hypothesis|passage|text|context|question|sentences?|information|statements?|options?|evidence|description"
+    r"|sense|analysis|review|input|data|facts?)\b[^.,;:!?\n]{0,40},\s{1,3})?"
     r"(?:(?:so|thus|therefore|hence|definitely|certainly|clearly|obviously|surely),?\s{1,3})?"
     r"(?:it\s{1,3}(?:is|must\sbe|has\sto\sbe|can\sonly\sbe)\s{1,3}|it['’]s\s{1,3})?"
     r"(?:(?:the|my)\s{1,3})?(?:(?:most\s)?(?:correct|right|best|final|likely|probably)\s{1,3})?"

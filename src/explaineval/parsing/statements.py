@@ -206,6 +206,8 @@ _CONNECTOR = re.compile(
     re.IGNORECASE,
 )
 
+_TO_ANSWER = re.compile(r"answer\s{1,2}", re.IGNORECASE)
+
 _NEGATIVE = re.compile(
     r"\W{0,3}(?:too|not|is|are|was|would|could|might|may|wrong|incorrect|false|no|cannot|can['’]t|does|doesn['’]t|isn['’]t"
     r"|needs?|requires?|rul\w+\sout|ruled|fails?|unsupported|unlikely|impossible|seems|vs|versus|or|and|also)\b",
@@ -415,7 +417,12 @@ def _read_name(text: str, name: Name, options: Mapping[str, str]) -> _Stated | N
     boxed = _BOX.search(text, max(0, name.value.start - 40), name.value.start)
     if boxed:
         return _Stated(name.letter, boxed.start(), name.end)
+    verb = _TO_ANSWER.match(text, name.start, name.value.start)
     leading = _LEADING.search(before)
+    if leading is None and verb:  # "I would answer B"
+        before = text[low : verb.end()]
+        leading = _LEADING.search(before)
+        leading = leading if leading and leading["choose"] else None
     if leading and _introduces(leading, before, text, name, options):
         return _Stated(name.letter, low + leading.start(), name.end, bool(leading["but"]))
     pair = judges_sentences(options)
