@@ -28,20 +28,22 @@ _MOST = 1000  # markers that are read; a text with more repeats itself without e
 _GAP = r"[^\S\n]"  # white space within a line
 _ANSWER = (
     rf"(?:(?:the|my|final|correct|corrected|revised|updated|actual|right|best|predicted|chosen|short){_GAP}){{0,3}}"
-    rf"(?:answer(?:s|\(s\))?|ans(?=\.?{_GAP}?[:：]))(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
+    rf"(?:answer(?:s|\(s\))?|ans(?:\.(?={_GAP}?[:：]))?)(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
     r"|antwort|réponse|respuesta|risposta|resposta|antwoord|odpowiedź|ответ|答案|回答|答え|解答|答"
+    r"|정답|답변|답|svar|cevap|yanıt|jawaban|đáp án|trả lời|उत्तर|الإجابة|الجواب"
 )
 _EXPLANATION = (
     rf"(?:(?:the|my|brief|short|detailed){_GAP}){{0,2}}explanation"
     r"|erklärung|begründung|explication|explicación|spiegazione|explicação|uitleg|wyjaśnienie|объяснение"
     r"|解释|解釋|说明|説明|解説|理由"
+    r"|설명|이유|förklaring|forklaring|açıklama|penjelasan|giải thích|व्याख्या|التفسير|الشرح"
 )
 _SYNONYM = "rationale|reasoning|reason|justification"  # read only where no "Explanation:" is written
 
 _LEAD = rf"(?P<lead>(?:(?:[^\w\s\"'{{}}(<]|_|\d{{1,2}}[.)]{_GAP}){_GAP}{{0,3}}){{0,12}}+)"
 _LINE = re.compile(
     rf"^{_GAP}{{0,12}}+{_LEAD}(?:(?P<answer>{_ANSWER})|(?P<explanation>{_EXPLANATION})|(?P<synonym>{_SYNONYM}))"
-    rf"(?P<close>[*_`\]]{{0,4}}+)(?:{_GAP}{{0,3}}+(?P<colon>[:：])|{_GAP}{{1,3}}+(?P<dash>[-–—=→]|[-=]>)(?={_GAP})"
+    rf"(?P<close>[*_`\]]{{0,4}}+)(?:{_GAP}{{0,3}}+(?P<colon>[:：]|=(?![=>])|(?i:(?<=ans))\.(?={_GAP}))|{_GAP}{{1,3}}+(?P<dash>[-–—→]|[-=]>)(?={_GAP})"
     rf"|{_GAP}{{0,3}}+(?P<alone>$)|(?<=\]))",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -35,7 +35,7 @@ EMOJI = (
 _DECORATION = rf"(?:(?![\u2190-\u21ff\u2794-\u27be])(?:[^\S\n]*+{EMOJI}))"  # emoji beside a label, no arrow
 _LATEX = r"\\(?:boxed|fbox|framebox|text(?:bf|it|rm|sf|tt)?|math(?:bf|rm|it|sf|bb)|boldsymbol|bf|rm|large|Large)\s?\{"
 _OPEN = re.compile(
-    rf"(?:[\s*_#`~\"'“”„‘’‚«»「」『』【】()\[\]{{}}<>$（）［］:：\-–—•]|{_LATEX}|\\[(\[]|{EMOJI}){{0,24}}"
+    rf"(?:[\s*_#`~\"'“”„‘’‚«»‹›「」『』【】()\[\]{{}}<>$（）［］:：\-–—•]|{_LATEX}|\\[(\[]|{EMOJI}){{0,24}}"
 )
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
@@ -46,13 +46,14 @@ _LEAD = re.compile(
     r"(?:(?:so|thus|therefore|hence|definitely|certainly|clearly|obviously|surely),?\s{1,3})?"
     r"(?:it\s{1,3}(?:is|must\sbe|has\sto\sbe|can\sonly\sbe)\s{1,3}|it['’]s\s{1,3})?"
     r"(?:(?:the|my)\s{1,3})?(?:(?:most\s)?(?:correct|right|best|final|likely|probably)\s{1,3})?"
+    r"(?:(?:mostly|leaning(?:\stowards?)?)\s{1,3})?"
     rf"(?:{_NOUN}(?![^\W\d_])\s{{0,3}}#?(?:is\s{{1,3}}|would be\s{{1,3}})?)?[:：]?",
     re.IGNORECASE,
 )
 _ASKS = re.compile(r"[^\n.!?]{0,60}\bor\b[^\n.!?]{1,60}\?\s{1,3}(?=\w)", re.IGNORECASE)
 """A question at the beginning of a line that the line itself answers: "B or D? I'd say B."."""
 
-_CLOSERS = r"[*_`~\"'”“’‘»」』】)\]}>）］$\\\ufe0f\u20e3]{0,8}+"
+_CLOSERS = r"[*_`~\"'”“’‘»«›‹」』】)\]}>）］$\\\ufe0f\u20e3]{0,8}+"
 _SEPARATOR = (  # "A!? Because …", "B… because", "B => …"
     r"(?:[.。!！…?？]{1,6}+|[-=]{1,2}>|--|::|[:：;,，、=/&+|(（\[–—→⇒⟶‒―~·•‣-])"
 )
@@ -60,7 +61,7 @@ _TAIL = re.compile(
     rf"(?P<close>{_CLOSERS})(?P<signs>{_DECORATION}{{0,8}}+)(?P<gap>\s*+)(?P<sep>{_SEPARATOR}?)"
     r"(?:(?<=[.!?…])[)\]\"”’*_]{1,4}(?=\s|\Z))?\s*+"
 )
-_NOTHING = re.compile(rf"(?:[\s*_`~\"'”“’‘»」』】()\[\]{{}}<>）］$\\.．。,，;:：!?！？、|–—\-✅✓✔️]|{EMOJI})*+\Z")
+_NOTHING = re.compile(rf"(?:[\s*_`~\"'”“’‘»«›‹」』】()\[\]{{}}<>）］$\\.．。,，;:：!?！？、|–—\-✅✓✔️]|{EMOJI})*+\Z")
 _BECAUSE = re.compile(
     r"(?:because|since|as|due to|given|weil|porque|parce|car|perché|and not|but not|rather than|instead of"
     r"|is (?:the )?(?:correct|right|best|answer|most))\b",
@@ -90,7 +91,7 @@ _GOES_ON = re.compile(r"\w|['’.,-]\w")
 _REJECTS = re.compile(r"\b(?:not|than|instead of|over|versus|unlike|because|since|as|given)\b[^.;]{0,120}\Z")
 
 _NUMBER_WORDS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
-_ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
+_ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "1st": 1, "2nd": 2, "3rd": 3}
 _NUMBERED = re.compile(r"(?P<stem>[^\W\d_][\w ]{0,30}?)\s?#?(?P<number>\d{1,2})\.?")
 _NUMBERING = re.compile(r"\(?(?P<number>\d{1,2})[.):]\s{1,3}\S")
 _ANY_NUMBER = rf"\d{{1,2}}(?![.,]?\w)|(?:{'|'.join(_NUMBER_WORDS)})\b"
@@ -400,7 +401,7 @@ def _separates(tail: re.Match[str], rest: str) -> bool:
     glued = tail.end() == tail.end("sep")  # "A.I.", "C-section", "A's"
     if tail["sep"] in {".", "-"} or (not tail["sep"] and not tail["gap"]):
         return not glued or not rest[:1].isalnum()
-    return bool(tail["sep"] or tail["close"] or _BECAUSE.match(rest))
+    return bool(tail["sep"] or tail["close"] or "\t" in tail["gap"] or _BECAUSE.match(rest))
 
 
 def _names_other(rest: str, letter: str, options: Mapping[str, str], *, strict: bool = False) -> list[str]:

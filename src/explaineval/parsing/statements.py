@@ -101,7 +101,8 @@ _SO = (
 _IT_IS = (
     rf"(?P<it>\b(?:it|this|that|they)(?:\s{_ADVERB}){{0,2}}(?:['’]s|\sis|\sare|\s(?:should|must|has\sto|ought\sto|needs\sto)"
     rf"(?:\s{_ADVERB}){{0,2}}\s(?:be|have\sbeen))(?:\s{_ADVERB}){{0,3}}(?:\sa(?:\sclear|\sdirect)?\scase\sof)?{_CLASSED}"
-    r"(?:\sa\s(?:clear|direct|plain|logical))?\s)"
+    r"(?:\sa\s(?:clear|direct|plain|logical))?\s"
+    r"|(?:\b(?:it|this|that)\s|^|(?<=[.!?]\s))(?:looks|seems|sounds)\s(?:(?:more|most|a\slot)\s)?like\s(?:an?\s)?)"
 )
 _CLASSES = (
     rf"(?P<classed>\bthe\s(?:\w+\s){{1,3}}?(?:is|are|(?:must|should|can|would|has\sto|have\sto)\sbe)(?:\s{_ADVERB}){{0,2}}"
@@ -139,7 +140,7 @@ _BEFORE_PART = frozenset({"of", "to", "from", "than", "for"})
 _CLOSE = r"[)\]*_\"'”’»`}$\\]{0,6}\s{0,2}"
 _STOPS = re.compile(  # what may follow a label after a mere "so" or "it is"
     rf"{_CLOSE}(?:[.;!…)(\[]|\Z|\n|[—–]|-\s|,?\s{{0,2}}(?:because|since|as|given|due|rather|instead|not|and\snot|over|here"
-    rf"|for)\b|,\s(?:which|who)\b|{EMOJI})",
+    rf"|to\sme|for)\b|,\s(?:which|who)\b|{EMOJI})",
     re.IGNORECASE,
 )
 _GOES_ON = re.compile(  # what may follow a label after "the answer is"
@@ -181,7 +182,8 @@ _MADE_CORRECT = re.compile(
 )
 _IT_IS_AFTER = re.compile(rf"{_CLOSE}it\s(?:is|must\sbe|has\sto\sbe)(?=\s{{0,2}}(?:[.!,;:)*]|\Z|\n))", re.IGNORECASE)
 _SO_BEFORE = re.compile(
-    r"(?:(?<![^\W_])|^)(?:so|then|thus|therefore|hence)[,:]?\s{1,3}(?:option\s)?[\W_]{0,4}\Z", re.IGNORECASE
+    r"(?:(?:(?<![^\W_])|^)(?:so|then|thus|therefore|hence)[,:]?\s{1,3}(?:option\s)?|(?:^|[.!?\n])\s{0,3})[\W_]{0,4}\Z",
+    re.IGNORECASE,
 )
 _IT_IS_BEFORE = re.compile(
     rf"(?:\bit|\bthat)(?:['’]s|\s(?:is|must\sbe|has\sto\sbe))(?:\s{_ADVERB}){{0,2}}\s[\W_]{{0,4}}\Z", re.IGNORECASE
@@ -215,7 +217,7 @@ _NEGATIVE = re.compile(
 )
 _NOT_OTHER = re.compile(r"\W{0,3}(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s", re.IGNORECASE)
 _REASON = re.compile(r"\W{0,3}(?:because|since|as|given|due\sto)\b", re.IGNORECASE)
-_ENDING = re.compile(r"[.!:：;|…)\]。—–‒―~·•→⇒⟶‣>*-]")
+_ENDING = re.compile(r"[\t.!:：;|…)\]。—–‒―~·•→⇒⟶‣>*-]")
 _EMOJI = re.compile(EMOJI)
 _WORD = re.compile(r"[^\W\d_]{2}")
 

@@ -222,6 +222,7 @@ _BLOCKS = frozenset(
     | {f"h{level}" for level in range(1, 7)}
 )
 _LINES = frozenset({"answer", "final_answer", "explanation", "rationale", "reasoning", "reason", "justification"})
+_WHOLE = re.compile(r"\s{0,20}(?:```\w{0,8}\s{0,4})?(?:<\?[^<>]{0,80}>\s{0,8})?<(?P<name>\w{2,16})>")  # around all of a reply
 _ATTRIBUTES = re.compile(r"\s[\w:-]{1,30}=[^<>/]{0,60}")
 _CONTENT = re.compile(r"\s{0,8}[\w(*\"']")
 
@@ -363,10 +364,12 @@ def _blank_tags(text: str, lines: frozenset[str]) -> str:
         {tag["name"] for tag in _TAG.finditer(text) if bool(tag["close"]) is close} for close in (False, True)
     )
     paired = opening & closing
-    return _TAG.sub(lambda tag: _show_tag(tag, paired, lines), text)
+    whole = _WHOLE.match(text)
+    around = whole["name"].lower() if whole and text.rstrip(" \n`").endswith(f"</{whole['name']}>") else ""
+    return _TAG.sub(lambda tag: _show_tag(tag, paired, lines, _BLOCKS | {around}), text)
 
 
-def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str]) -> str:
+def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str], blocks: frozenset[str]) -> str:
     """What the view shows in the tag's place, with the same length; the tag itself if it is text (`<B>`, a letter)."""
     name = tag["name"].lower()
     length = len(tag.group())
@@ -379,7 +382,7 @@ def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str]) -> st
         return tag.group()
     if name in _INLINE:
         return " " * length
-    return "\n" + " " * (length - 1) if name in _BLOCKS else tag.group()
+    return "\n" + " " * (length - 1) if name in blocks else tag.group()
 
 
 def _opens_part(tag: re.Match[str]) -> bool:
