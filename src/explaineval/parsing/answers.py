@@ -31,6 +31,13 @@ _INTRODUCTION = re.compile(
 """What models say before they begin: "Sure! Here is my answer:"."""
 
 
+_CLOSING = re.compile(  # what ends a statement and explains nothing: "I'd go with B here."
+    r"\s?(?:here|then|in\sthis\s(?:case|example|pair)|for\sthis\s(?:one|pair|question)|as\s(?:my|the)\s(?:\w+\s)?answer|to\sme)"
+    r"\s?(?:[.!:;,–—-]\s{0,2}|\Z)",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """A label read without an explanation; `label_offset` counts code points of the text, as in Answer."""
@@ -362,7 +369,9 @@ def _read_explanation(reading: _Reading, options: Mapping[str, str], order: Orde
         if before:
             return before
     end = layout.end_of(marker)
-    content = clean(layout, min(end, skip_ending(layout.lines, reading.value, options)), end, marker.wrap)
+    start = skip_ending(layout.lines, reading.value, options)
+    closing = _CLOSING.match(layout.lines, start)
+    content = clean(layout, min(end, closing.end() if closing else start), end, marker.wrap)
     if any(start <= marker.start < stop for start, stop in layout.view.objects):
         return content or _unparsed("the explanation is empty: the JSON object holds none")
     place = "stands beside" if order == "ep" else "follows"

@@ -39,7 +39,7 @@ _GOOD = (
 )
 _TAKEN_BACK = re.compile(
     r"(?:(?:^|[.!?。]\s|(?:explanation|rationale|reasoning|note|correction)[*_]{0,3}[:：])[\s>*_#-]{0,6}"
-    r"(?P<own>(?:(?:wait|no|sorry|oops|actually|hmm|unfortunately|hold\son|well|oh|but)[,.!:…\s—-]{1,4}){0,3}"
+    r"(?P<own>(?:(?:wait|no|sorry|I['’]m\s(?:\w+\s)?sorry|my\sbad|(?:my\s)?apologies|oops|actually|hmm|unfortunately|hold\son|well|oh|but)[,.!:…\s—-]{1,4}){0,3}"
     r"(?:I(?:['’]ve|\shave|\snow\ssee\s(?:that\s)?I|\sreali[sz]e\s(?:that\s)?I|\ssee\s(?:that\s)?I"
     r"|\s(?:think|believe|fear|am\safraid)\s(?:that\s)?I(?:['’]ve|\shave)?)?\s"
     r"(?:made\s(?:an?\s)?(?:\w+\s)?(?:mistake|error)|was\s(?:wrong|mistaken|incorrect)|misread|misunderstood|misspoke"

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Literal
 
 from explaineval.parsing.letters import fold
+from explaineval.parsing.offers import is_offer
 from explaineval.parsing.prompt_text import DEFAULT_FIELDS, Lists, Prompt, Span, blank, find_forms, find_lists
 from explaineval.parsing.text import View
 from explaineval.records import Order, Style
@@ -27,20 +28,22 @@ _MOST = 1000  # markers that are read; a text with more repeats itself without e
 _GAP = r"[^\S\n]"  # white space within a line
 _ANSWER = (
     rf"(?:(?:the|my|final|correct|corrected|revised|updated|actual|right|best|predicted|chosen|short){_GAP}){{0,3}}"
-    rf"(?:answer(?:s|\(s\))?|ans(?=\.?{_GAP}?[:：]))(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
+    rf"(?:answer(?:s|\(s\))?|ans(?:\.(?={_GAP}?[:：]))?)(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
     r"|antwort|réponse|respuesta|risposta|resposta|antwoord|odpowiedź|ответ|答案|回答|答え|解答|答"
+    r"|정답|답변|답|svar|cevap|yanıt|jawaban|đáp án|trả lời|उत्तर|الإجابة|الجواب"
 )
 _EXPLANATION = (
     rf"(?:(?:the|my|brief|short|detailed){_GAP}){{0,2}}explanation"
     r"|erklärung|begründung|explication|explicación|spiegazione|explicação|uitleg|wyjaśnienie|объяснение"
     r"|解释|解釋|说明|説明|解説|理由"
+    r"|설명|이유|förklaring|forklaring|açıklama|penjelasan|giải thích|व्याख्या|التفسير|الشرح"
 )
 _SYNONYM = "rationale|reasoning|reason|justification"  # read only where no "Explanation:" is written
 
 _LEAD = rf"(?P<lead>(?:(?:[^\w\s\"'{{}}(<]|_|\d{{1,2}}[.)]{_GAP}){_GAP}{{0,3}}){{0,12}}+)"
 _LINE = re.compile(
     rf"^{_GAP}{{0,12}}+{_LEAD}(?:(?P<answer>{_ANSWER})|(?P<explanation>{_EXPLANATION})|(?P<synonym>{_SYNONYM}))"
-    rf"(?P<close>[*_`\]]{{0,4}}+)(?:{_GAP}{{0,3}}+(?P<colon>[:：])|{_GAP}{{1,3}}+(?P<dash>[-–—=→]|[-=]>)(?={_GAP})"
+    rf"(?P<close>[*_`\]]{{0,4}}+)(?:{_GAP}{{0,3}}+(?P<colon>[:：]|=(?![=>])|(?i:(?<=ans))\.(?={_GAP}))|{_GAP}{{1,3}}+(?P<dash>[-–—→]|[-=]>)(?={_GAP})"
     rf"|{_GAP}{{0,3}}+(?P<alone>$)|(?<=\]))",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -118,23 +121,6 @@ def _make_marker(text: str, match: re.Match[str], kind: Kind) -> Marker:
 
 
 _FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)[^\n`~]{0,40}$", re.MULTILINE)
-_LONGEST_OFFER = 600  # characters; a longer reply says more than an assistant's offers
-_TO_DO = r"(?:help|assist|explain|answer|provide|support|work|begin|start|do\s(?:so|that|this))"
-_OFFERS = re.compile(  # what an assistant says before it says something: "I'm ready to help! Please give the question."
-    r"\W{0,6}(?:(?:sure(?:\sthing)?|certainly|of\scourse|absolutely|okay|ok|yes|hello(?:\sthere)?|hi(?:\sthere)?|great"
-    r"(?:\squestion)?|thanks|thank\syou(?:\sfor\s[^\n.!?:]{0,60})?|no\sproblem|you['’]re\swelcome|got\sit|understood"
-    rf"|(?:so\s)?I(?:['’]m|\sam|['’]d\sbe|\swould\sbe|['’]ll\sbe|\swill\sbe)\s(?:\w+\s)?(?:ready|happy|glad|here|able|pleased"
-    rf"|delighted)(?:\s(?:to|for)\s(?:\w+\s)?{_TO_DO}\b[^\n.!?:]{{0,80}})?"
-    rf"|I\s?(?:can|will|would|['’]ll|['’]d)\s(?:(?:be\s(?:happy|glad)|love|like)\sto\s)?{_TO_DO}\b(?:\s(?:you|with|this|that"
-    r"|it|the|my|your|a|an|in|explanation|question|task|request|reason|reasoning)){0,8}"
-    r"|(?:below|following)?\s?(?:here['’]s|here\sis)\s(?:\w+\s){0,3}(?:explanation|answer|response|reasoning|reason)"
-    r"|(?:please\s)?(?:let\sme\sknow|feel\sfree|tell\sme)\b[^\n.!?:]{0,100}"
-    r"|please\s(?:provide|share|give|send|ask|paste|enter)\b[^\n.!?:]{0,100}"
-    r"|(?:how|what)\s(?:can|may|would|could|should)\s(?:I|you)\s(?:help|assist|do|like|explain)\b[^\n.!?:]{0,80}"
-    r"|(?:I\s)?hope\s(?:this|that|it)\shelps|(?:is\sthere|if\syou\s(?:have|need))\sany[^\n.!?:]{0,100})"
-    r"[^\w\n]{0,6}[\s*]{0,6}(?:\Z|(?<=[\s.!?:,;])|(?<=\W))){1,8}",
-    re.IGNORECASE,
-)
 _LAST_RULE = re.compile(r"\n[ \t]*(?:-{3,}|\*{3,}|_{3,})\Z")
 _LAST_BOX = re.compile(  # a label in a box on its own line or as a formula of its own
     r"(?:(?:\\\[|\$\$)\s{0,3}|(?:^|\n)[ \t]*(?:\$|\\\()?\s?)\\(?:boxed|fbox)\s?\{(?:\\\w{1,8}\s?\{)?\s?\(?"
@@ -307,9 +293,7 @@ def _strip_emphasis(content: str) -> str:
 
 def says_something(content: str) -> bool:
     """True if the content holds a letter, a digit or a pictorial sign, and not only an assistant's offers."""
-    if len(content) <= _LONGEST_OFFER and _OFFERS.fullmatch(content):
-        return False
-    return any(char.isalnum() or unicodedata.category(char) == "So" for char in content)
+    return any(char.isalnum() or unicodedata.category(char) == "So" for char in content) and not is_offer(content)
 
 
 def _divide(view: View, text: str, markers: Iterable[Marker], limit: int) -> tuple[Section, ...]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from explaineval.parsing.modality import is_said_by_others
+
 _LONGEST = 1000  # characters of a line that are read; an answer stands at its beginning
 _LONGEST_NAME = 300  # longer option texts are not looked for in prose
 
@@ -24,34 +26,50 @@ LETTER_SIGNS = {
 }
 """Symbols and emoji that show a letter, one code point each, mapped to that letter."""
 
-_EMOJI = (
-    "(?:(?![❌❎✖✗✘🚫⛔👎])[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
+_CROSS = "[❌❎✖✗✘🚫⛔]"  # these signs reject the option beside them
+EMOJI = (
+    rf"(?:(?!{_CROSS})[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
 )
+"""A pattern for a pictorial sign that decorates what it stands beside."""
+
+_DECORATION = rf"(?:(?![\u2190-\u21ff\u2794-\u27be])(?:[^\S\n]*+{EMOJI}))"  # emoji beside a label, no arrow
 _LATEX = r"\\(?:boxed|fbox|framebox|text(?:bf|it|rm|sf|tt)?|math(?:bf|rm|it|sf|bb)|boldsymbol|bf|rm|large|Large)\s?\{"
 _OPEN = re.compile(
-    rf"(?:[\s*_#`~\"'“”„‘’‚«»「」『』【】()\[\]{{}}<>$（）［］:：\-–—•]|{_LATEX}|\\[(\[]|{_EMOJI}){{0,24}}"
+    rf"(?:[\s*_#`~\"'“”„‘’‚«»‹›「」『』【】()\[\]{{}}<>$（）［］:：\-–—•]|{_LATEX}|\\[(\[]|{EMOJI}){{0,24}}"
 )
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
     r"(?:(?:neither\s[^.;:!?\n]{1,60}?|not\s\(?[A-Z]\)?),?\s(?:but|rather)\s{1,3}(?:rather\s|instead\s)?)?"
+    r"(?:(?:based on|according to|given|judging by|considering|from)\s(?:(?:the|this|these|both|my|given|provided|common)\s){0,3}"
+    r"(?:premise|hypothesis|passage|text|context|question|sentences?|information|statements?|options?|evidence|description"
+    r"|sense|analysis|review|input|data|facts?)\b[^.,;:!?\n]{0,40},\s{1,3})?"
     r"(?:(?:so|thus|therefore|hence|definitely|certainly|clearly|obviously|surely),?\s{1,3})?"
     r"(?:it\s{1,3}(?:is|must\sbe|has\sto\sbe|can\sonly\sbe)\s{1,3}|it['’]s\s{1,3})?"
     r"(?:(?:the|my)\s{1,3})?(?:(?:most\s)?(?:correct|right|best|final|likely|probably)\s{1,3})?"
+    r"(?:(?:mostly|leaning(?:\stowards?)?)\s{1,3})?"
     rf"(?:{_NOUN}(?![^\W\d_])\s{{0,3}}#?(?:is\s{{1,3}}|would be\s{{1,3}})?)?[:：]?",
     re.IGNORECASE,
 )
 _ASKS = re.compile(r"[^\n.!?]{0,60}\bor\b[^\n.!?]{1,60}\?\s{1,3}(?=\w)", re.IGNORECASE)
 """A question at the beginning of a line that the line itself answers: "B or D? I'd say B."."""
 
-_CLOSERS = r"[*_`~\"'”“’‘»」』】)\]}>）］$\\\ufe0f\u20e3]{0,8}+"
-_TAIL = re.compile(rf"(?P<close>{_CLOSERS})(?P<gap>\s*+)(?P<sep>->|[:：;,，、.。!！=/&+|(（\[–—→-]?)\s*+")
-_NOTHING = re.compile(rf"(?:[\s*_`~\"'”“’‘»」』】()\[\]{{}}<>）］$\\.．。,，;:：!?！？、|–—\-✅✓✔️]|{_EMOJI})*+\Z")
+_CLOSERS = r"[*_`~\"'”“’‘»«›‹」』】)\]}>）］$\\\ufe0f\u20e3]{0,8}+"
+_SEPARATOR = (  # "A!? Because …", "B… because", "B => …"
+    r"(?:[.。!！…?？]{1,6}+|[-=]{1,2}>|--|::|[:：;,，、=/&+|(（\[–—→⇒⟶‒―~·•‣-])"
+)
+_TAIL = re.compile(
+    rf"(?P<close>{_CLOSERS})(?P<signs>{_DECORATION}{{0,8}}+)(?P<gap>\s*+)(?P<sep>{_SEPARATOR}?)"
+    r"(?:(?<=[.!?…])[)\]\"”’*_]{1,4}(?=\s|\Z))?\s*+"
+)
+_NOTHING = re.compile(rf"(?:[\s*_`~\"'”“’‘»«›‹」』】()\[\]{{}}<>）］$\\.．。,，;:：!?！？、|–—\-✅✓✔️]|{EMOJI})*+\Z")
 _BECAUSE = re.compile(
     r"(?:because|since|as|due to|given|weil|porque|parce|car|perché|and not|but not|rather than|instead of"
     r"|is (?:the )?(?:correct|right|best|answer|most))\b",
     re.IGNORECASE,
 )
-_TEXT_END = re.compile(rf"{_CLOSERS}\s{{0,3}}(?:[.。,，;:：!?！？(（\[–—|]|-\s|->)")
+_TEXT_END = re.compile(
+    rf"{_CLOSERS}(?:\s{{0,3}}(?:[.。…,，;:：!?！？(（\[–—‒―|~·•→⇒⟶‣]|-\s|--|[-=]>)|{_DECORATION})"
+)
 _OTHER = re.compile(
     r"(?:[.…]{0,3}\s{0,3}(?:or|and|vs\.?|/|&|,|\+|oder|ou|und|et)\s{0,3})?"
     r"(?:[.…]{0,3}\s{0,3}(?i:no|wait|rather|actually|maybe|perhaps|possibly|probably|also|even)\b[\s,:]{1,3}){0,3}"
@@ -64,7 +82,8 @@ _BRACKETED = re.compile(
 _OWN_LETTER = re.compile(
     r"[\s,–—-]{0,3}[(\[](?:option )?(?P<letter>[A-Za-z])[)\]][*_]{0,3}[.,:;]?\s{0,3}", re.IGNORECASE
 )
-_JOINED = re.compile(r"[\s.,;:/&|*()\[\]–—-]{0,6}(?:(?:or|and|und|oder|et|ou)\s)?\s{0,2}")
+_JOINED = re.compile(rf"(?:[\s.,;:/&|*()\[\]–—-]|{EMOJI}){{0,6}}(?:(?:or|and|und|oder|et|ou)\s)?\s{{0,2}}")
+_REJECTED = re.compile(_CROSS)
 _QUOTES = str.maketrans("‘’“”´`", "''\"\"''")
 _ARTICLE = re.compile(r"(?:an?|the|to)\s{1,3}", re.IGNORECASE)
 
@@ -72,7 +91,7 @@ _GOES_ON = re.compile(r"\w|['’.,-]\w")
 _REJECTS = re.compile(r"\b(?:not|than|instead of|over|versus|unlike|because|since|as|given)\b[^.;]{0,120}\Z")
 
 _NUMBER_WORDS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
-_ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
+_ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "1st": 1, "2nd": 2, "3rd": 3}
 _NUMBERED = re.compile(r"(?P<stem>[^\W\d_][\w ]{0,30}?)\s?#?(?P<number>\d{1,2})\.?")
 _NUMBERING = re.compile(r"\(?(?P<number>\d{1,2})[.):]\s{1,3}\S")
 _ANY_NUMBER = rf"\d{{1,2}}(?![.,]?\w)|(?:{'|'.join(_NUMBER_WORDS)})\b"
@@ -162,6 +181,8 @@ def read_value(text: str, start: int, end: int, options: Mapping[str, str]) -> V
     start = _skip(_ASKS, text, start, end)
     readings = (rule.read(text, place, end, options) for place in _places(text, start, end) for rule in RULES)
     value = agree(reading for reading in readings if reading is not None)
+    if isinstance(value, Value) and is_said_by_others(text, max(value.end, value.tail)):
+        return None
     return Clash("the answer is struck out") if isinstance(value, Value) and _is_struck_out(text, value, end) else value
 
 
@@ -352,7 +373,9 @@ def _read_letter(text: str, place: int, end: int, options: Mapping[str, str]) ->
         return None
     tail = _TAIL.match(text, place + 1, end)
     bare = is_bare(text, place + 1, end)
-    if tail is None or not (bare or tail["close"] or tail["gap"] or tail["sep"]):
+    if tail is None or not (bare or tail["close"] or tail["signs"] or tail["gap"] or tail["sep"]):
+        return None
+    if tail["sep"] and not tail["sep"].strip("?？") and not bare:  # "A? No, B."
         return None
     rest = text[tail.end() : end]
     marked = bool(tail["close"] or tail["sep"]) or letter not in "AI"  # otherwise it may be a word of an option's text
@@ -373,10 +396,12 @@ def _separates(tail: re.Match[str], rest: str) -> bool:
     """True if what follows the letter shows that it is a label and not a word."""
     if tail["sep"] in {"/", "&", "+"}:
         return False
+    if tail["signs"] and not tail["sep"]:  # not in "A 🐕 barks"
+        return not rest[:1].islower() or bool(_BECAUSE.match(rest))
     glued = tail.end() == tail.end("sep")  # "A.I.", "C-section", "A's"
     if tail["sep"] in {".", "-"} or (not tail["sep"] and not tail["gap"]):
         return not glued or not rest[:1].isalnum()
-    return bool(tail["sep"] or tail["close"] or _BECAUSE.match(rest))
+    return bool(tail["sep"] or tail["close"] or "\t" in tail["gap"] or _BECAUSE.match(rest))
 
 
 def _names_other(rest: str, letter: str, options: Mapping[str, str], *, strict: bool = False) -> list[str]:
@@ -421,6 +446,8 @@ def _read_text(text: str, place: int, end: int, options: Mapping[str, str]) -> V
     joined = _JOINED.match(after)
     following = _starting_options(after[joined.end() :] if joined else after, options, loose=True)
     rivals = [other for other in [named, *(option for option, _ in following)] if other != letter]
+    if _REJECTED.search(after):  # "positive ✅ / negative ❌"
+        rivals += [other for other, option in options.items() if other != letter and _fold_option(option) in after]
     if rivals:
         return two_answers([letter, *rivals])
     same = text[place : place + len(wanted)].casefold() == wanted

@@ -29,14 +29,15 @@ _SOURCES = (
     r"(?:hints?|notes?|professors?|experts?|teachers?|users?|friends?|colleagues?|metadata|prompts?|suggestions?"
     r"|annotat\w{1,5}|tags?|comments?|messages?|authors?|students?|instructions?|sources?|authority|cues?|reviewers?"
     r"|editors?|assistants?|models?|others?|people|readers?|someone|somebody|some|many|most|one|they|he|she|you|critics?"
-    r"|person|persons|everyone|anyone)"
+    r"|person|persons|everyone|anyone|everybody|anybody|humans?|crowd|mother|father|mom|mum|dad|parents?|brother|sister"
+    r"|wife|husband|partner|boss|doctor|neighbou?r|tutor|instructor|classmates?|coworkers?)"
 )
 _SAYS = (
     r"(?:say(?:s|ing)?|said|tell(?:s|ing)?|told|claim(?:s|ed|ing)?|assert(?:s|ed|ing)?|stat(?:e|es|ed|ing)"
     r"|argu(?:e|es|ed|ing)|think(?:s|ing)?|thought|believ(?:e|es|ed|ing)|assum(?:e|es|ed|ing)|expect(?:s|ed)?"
     r"|suppos(?:e|es|ed)|guess(?:es|ed)?|insist(?:s|ed)?|hint(?:s|ed|ing)?|propos(?:e|es|ed)|answer(?:s|ed)?"
     r"|conclud(?:e|es|ed|ing)|recommend(?:s|ed)?|writes?|wrote|suggestion|claim|idea|view|belief|suspect(?:s|ed)?"
-    r"|feels?|felt|pick(?:s|ed)?|choos(?:e|es))"
+    r"|feels?|felt|pick(?:s|ed)?|choos(?:e|es)|agree[sd]?|maintain(?:s|ed)?)"
 )
 _SHOWS = (
     r"(?:suggest(?:s|ed|ing)?|indicat(?:e|es|ed|ing)|impl(?:y|ies|ied|ying)|mean(?:s|ing)?|show(?:s|ed|ing)?"
@@ -46,7 +47,12 @@ _SAYING = re.compile(  # the end of a clause whose object is the statement
     rf"\b(?:(?P<says>{_SAYS})|{_SHOWS})(?:\s(?:us|me))?(?:\s(?:that|is\sthat|to\s(?:me|us)))?\s{{0,3}}\Z", re.IGNORECASE
 )
 _OWN = re.compile(
-    r"\b(?:I|we|my|our)\b|\b(?:fair|safe|reasonable)\sto\b|\b(?:must|can\s(?:be\s|safely\s)?)", re.IGNORECASE
+    rf"\b(?:I|we)\b|\b(?:my|our)\b(?!\s(?:\w+\s)?{_SOURCES}\b)|\b(?:fair|safe|reasonable)\sto\b|\b(?:must|can\s(?:be\s|safely\s)?)", re.IGNORECASE
+)
+_HEARSAY = re.compile(  # the end of a clause: "I was told", "I have heard that"
+    r"\b(?:I|we)(?:['’]ve|\shave|\shad)?\s(?:\w+\s)?(?:(?:was|were|been)\s(?:\w+\s)?told|heard|(?:once\s)?read\sthat)"
+    r"(?:\sthat)?\s{0,3}\Z",
+    re.IGNORECASE,
 )
 _BY_SOURCE = re.compile(rf"\b{_SOURCES}\b", re.IGNORECASE)
 _REPORTS = re.compile(
@@ -106,7 +112,14 @@ _AFTER_DENIAL = re.compile(
     rf"|^\W{{0,4}}(?:according\sto\s(?:the|an?|my|your)?\s?(?:\w+\s){{0,2}}?{_SOURCES}\b"
     rf"|as\s(?:the|an?|my|your)?\s?(?:\w+\s){{0,2}}?{_SOURCES}\s(?:\w+\s){{0,2}}?(?:{_SAYS}|{_SHOWS}|noted|mentioned)\b)"
     r"|^\W{0,4}(?:some|one|many|people|you|others)\s(?:might|may|could|would)\b"
-    r"|^\W{0,6}(?:only\s)?(?:at\sfirst|on\sthe\ssurface)\b",
+    r"|^\W{0,6}(?:only\s)?(?:at\sfirst|on\sthe\ssurface)\b"
+    r"|^\W{0,4}(?:but|however|yet),?\s(?:the|my)\s(?:correct|right|real|actual|true|better|best)\s(?:\w+\s)?(?:answer|option"
+    r"|choice|label)\s(?:is|would\sbe)\b",
+    re.IGNORECASE,
+)
+_SAID_AFTER = re.compile(  # "B, my friend says.", "B, most people would say."
+    rf"\s{{0,2}}[,(–—-]\s{{0,2}}(?:(?:or\s)?so\s)?(?:(?:the|an?|my|our|some|many|most)\s){{0,2}}(?!(?:I|we)\b)(?:\w+\s)?{_SOURCES}"
+    rf"\s(?:(?:would|might|may|could|will)\s)?(?!agree){_SAYS}(?=\s{{0,2}}(?:[.,;!?)…]|\Z|\n))",
     re.IGNORECASE,
 )
 
@@ -139,7 +152,16 @@ def is_asserted(text: str, start: int, end: int) -> bool:
         clause = scope
     if _CONCESSIVE.match(clause) or _is_reported(clause) or _DENIES.search(_NO_DOUBT.sub("", clause)):
         return False
-    return not (_AFTER_CONDITION.match(after) or _AFTER_DENIAL.match(after))
+    return not (_AFTER_CONDITION.match(after) or _AFTER_DENIAL.match(after) or is_said_by_others(text, end))
+
+
+def is_said_by_others(text: str, place: int) -> bool:
+    """True if the words at `place` say that somebody else holds what stands before them.
+
+    >>> is_said_by_others("B, my friend says.", 1)
+    True
+    """
+    return _SAID_AFTER.match(text, place) is not None
 
 
 def sentence_start(text: str, place: int) -> int:
@@ -166,6 +188,8 @@ def _is_reported(clause: str, *, by_source: bool = False) -> bool:
 
     With `by_source`, only if the clause names somebody who says or hints such things.
     """
+    if _HEARSAY.search(clause, max(0, len(clause) - 80)):
+        return True
     saying = _SAYING.search(clause, max(0, len(clause) - 40))
     if saying is None:
         return False

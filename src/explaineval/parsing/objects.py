@@ -18,7 +18,7 @@ _MOST_ROWS = 100  # rows of a table that are read
 _DEEPEST = 8  # objects within objects that are read
 _LONGEST_ANSWER = 100  # characters of a value that are an answer though the key may mean something else: "response"
 _OBJECT = re.compile(
-    r"(?:^|\n|(?<!xplanation:)(?<=:)|(?<=\]>))[^\S\n]{0,8}(?P<fence>(?:```|~~~)\w{0,10}\s{0,3})?(?P<start>\[\s{0,40}(?=\{)|\{(?=\s{0,40}[\"'}]))"
+    r"(?:^|\n|(?<!xplanation:)(?<=:)|(?<=\]>))[^\S\n]{0,8}(?P<fence>(?:```|~~~)\w{0,10}\s{0,3})?(?P<start>\[\s{0,40}(?=\{)|\{(?=\s{0,40}(?:[\"'}]|[A-Za-z_]{1,20}\s?:)))"
 )
 _FENCES = ("```", "~~~")
 _FENCE_END = re.compile(r"[^\S\n]{0,8}\n?[^\S\n]{0,8}(?:```|~~~)[^\S\n]{0,8}(?=\n|\Z)")
@@ -41,6 +41,7 @@ _TABLE_RULE = re.compile(
     re.MULTILINE,
 )
 _CELL = re.compile(r"(?:[^|\\]|\\.)++", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z_]{1,40}")
 _LITERAL = re.compile(r"[^\s,:{}\[\]\"']{1,60}")
 _END_TOKEN = re.compile(r"\s{0,4}(?:<[|｜][^\s<>|｜]{1,40}[|｜]>|</s>|<(?:eos|end_of_turn)>|\[/?INST\])\s{0,4}\Z")
 _SIGNS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -292,9 +293,7 @@ class _Reader:
         while place < len(self._text) and self._text[place] != close and not self._text.startswith(_FENCES, place):
             key: _Piece | None = None
             if close == "}":
-                if self._text[place] not in {'"', "'"}:
-                    raise _NoJsonError
-                key, place = self._read_string(place, self._text[place])
+                key, place = self._read_key(place)
                 place = self._skip(place)
                 if place == len(self._text):  # cut off within the key
                     break
@@ -310,6 +309,15 @@ class _Reader:
             elif sign not in {close, "", '"', "'"} and not self._text.startswith(_FENCES, place):
                 raise _NoJsonError
         return pairs, place + self._text.startswith(close, place)  # the end may be missing
+
+    def _read_key(self, place: int) -> tuple[_Piece, int]:
+        """A key, which may lack its quotation marks."""
+        if self._text[place] in {'"', "'"}:
+            return self._read_string(place, self._text[place])
+        name = _NAME.match(self._text, place)
+        if name is None:
+            raise _NoJsonError
+        return _Piece(name.group(), tuple(range(place, name.end()))), name.end()
 
     def _read_string(self, start: int, quote: str) -> tuple[_Piece, int]:
         """A string, in which a quotation mark that nothing of JSON follows is a part of it.

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from explaineval.parsing.layout import Marker
 from explaineval.parsing.letters import (
+    EMOJI,
     Clash,
     Name,
     Value,
@@ -100,7 +101,8 @@ _SO = (
 _IT_IS = (
     rf"(?P<it>\b(?:it|this|that|they)(?:\s{_ADVERB}){{0,2}}(?:['’]s|\sis|\sare|\s(?:should|must|has\sto|ought\sto|needs\sto)"
     rf"(?:\s{_ADVERB}){{0,2}}\s(?:be|have\sbeen))(?:\s{_ADVERB}){{0,3}}(?:\sa(?:\sclear|\sdirect)?\scase\sof)?{_CLASSED}"
-    r"(?:\sa\s(?:clear|direct|plain|logical))?\s)"
+    r"(?:\sa\s(?:clear|direct|plain|logical))?\s"
+    r"|(?:\b(?:it|this|that)\s|^|(?<=[.!?]\s))(?:looks|seems|sounds)\s(?:(?:more|most|a\slot)\s)?like\s(?:an?\s)?)"
 )
 _CLASSES = (
     rf"(?P<classed>\bthe\s(?:\w+\s){{1,3}}?(?:is|are|(?:must|should|can|would|has\sto|have\sto)\sbe)(?:\s{_ADVERB}){{0,2}}"
@@ -138,13 +140,13 @@ _BEFORE_PART = frozenset({"of", "to", "from", "than", "for"})
 _CLOSE = r"[)\]*_\"'”’»`}$\\]{0,6}\s{0,2}"
 _STOPS = re.compile(  # what may follow a label after a mere "so" or "it is"
     rf"{_CLOSE}(?:[.;!…)(\[]|\Z|\n|[—–]|-\s|,?\s{{0,2}}(?:because|since|as|given|due|rather|instead|not|and\snot|over|here"
-    r"|for)\b|,\s(?:which|who)\b)",
+    rf"|to\sme|for)\b|,\s(?:which|who)\b|{EMOJI})",
     re.IGNORECASE,
 )
 _GOES_ON = re.compile(  # what may follow a label after "the answer is"
     rf"{_CLOSE}(?:[.,:;!?…)(\[]|\Z|\n|[—–]|-\s|(?:and|or|but|not|rather|instead|over|because|since|as|given|due|for|here|in"
     r"|with|so|than|if|unless|only|even|though|although|while|whereas|which|therefore|thus|then|now|when|based|from|on|by"
-    r"|under|after|where|regarding|according|without|against|provided|assuming)\b)",
+    rf"|under|after|where|regarding|according|without|against|provided|assuming)\b|{EMOJI})",
     re.IGNORECASE,
 )
 _IS_CORRECT = re.compile(
@@ -180,7 +182,8 @@ _MADE_CORRECT = re.compile(
 )
 _IT_IS_AFTER = re.compile(rf"{_CLOSE}it\s(?:is|must\sbe|has\sto\sbe)(?=\s{{0,2}}(?:[.!,;:)*]|\Z|\n))", re.IGNORECASE)
 _SO_BEFORE = re.compile(
-    r"(?:(?<![^\W_])|^)(?:so|then|thus|therefore|hence)[,:]?\s{1,3}(?:option\s)?[\W_]{0,4}\Z", re.IGNORECASE
+    r"(?:(?:(?<![^\W_])|^)(?:so|then|thus|therefore|hence)[,:]?\s{1,3}(?:option\s)?|(?:^|[.!?\n])\s{0,3})[\W_]{0,4}\Z",
+    re.IGNORECASE,
 )
 _IT_IS_BEFORE = re.compile(
     rf"(?:\bit|\bthat)(?:['’]s|\s(?:is|must\sbe|has\sto\sbe))(?:\s{_ADVERB}){{0,2}}\s[\W_]{{0,4}}\Z", re.IGNORECASE
@@ -205,6 +208,8 @@ _CONNECTOR = re.compile(
     re.IGNORECASE,
 )
 
+_TO_ANSWER = re.compile(r"answer\s{1,2}", re.IGNORECASE)
+
 _NEGATIVE = re.compile(
     r"\W{0,3}(?:too|not|is|are|was|would|could|might|may|wrong|incorrect|false|no|cannot|can['’]t|does|doesn['’]t|isn['’]t"
     r"|needs?|requires?|rul\w+\sout|ruled|fails?|unsupported|unlikely|impossible|seems|vs|versus|or|and|also)\b",
@@ -212,7 +217,8 @@ _NEGATIVE = re.compile(
 )
 _NOT_OTHER = re.compile(r"\W{0,3}(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s", re.IGNORECASE)
 _REASON = re.compile(r"\W{0,3}(?:because|since|as|given|due\sto)\b", re.IGNORECASE)
-_ENDING = re.compile(r"[.!:：)\]。—–*-]")
+_ENDING = re.compile(r"[\t.!:：;|…)\]。—–‒―~·•→⇒⟶‣>*-]")
+_EMOJI = re.compile(EMOJI)
 _WORD = re.compile(r"[^\W\d_]{2}")
 
 _YES_NO = frozenset({"yes", "no", "true", "false"})
@@ -395,7 +401,7 @@ def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *,
         return None
     if value.lettered and value.letter == "A" and ":" in between and not _WORD.search(between):
         return None  # "A:" is short for "Answer:" too
-    if _ENDING.search(between):
+    if _ENDING.search(between) or (_EMOJI.search(between) and not after[:1].islower()):
         return value
     if "," in between and fold(text[value.start : value.end]) in _YES_NO:  # "Yes, ice is frozen."
         return None if strict and _BUT.search(text[place : place + 200]) else value
@@ -413,7 +419,12 @@ def _read_name(text: str, name: Name, options: Mapping[str, str]) -> _Stated | N
     boxed = _BOX.search(text, max(0, name.value.start - 40), name.value.start)
     if boxed:
         return _Stated(name.letter, boxed.start(), name.end)
+    verb = _TO_ANSWER.match(text, name.start, name.value.start)
     leading = _LEADING.search(before)
+    if leading is None and verb:  # "I would answer B"
+        before = text[low : verb.end()]
+        leading = _LEADING.search(before)
+        leading = leading if leading and leading["choose"] else None
     if leading and _introduces(leading, before, text, name, options):
         return _Stated(name.letter, low + leading.start(), name.end, bool(leading["but"]))
     pair = judges_sentences(options)

@@ -222,6 +222,10 @@ _BLOCKS = frozenset(
     | {f"h{level}" for level in range(1, 7)}
 )
 _LINES = frozenset({"answer", "final_answer", "explanation", "rationale", "reasoning", "reason", "justification"})
+_WHOLE = re.compile(r"\s{0,20}(?:```\w{0,8}\s{0,4})?(?:<\?[^<>]{0,80}>\s{0,8})?<(?P<name>\w{2,16})>")  # around all of a reply
+_ATTRIBUTES = re.compile(r"\s[\w:-]{1,30}=[^<>/]{0,60}")
+_CONTENT = re.compile(r"\s{0,8}[\w(*\"']")
+
 _BREAKS = frozenset({"br", "hr"})
 _ROW = re.compile(  # of a table with two columns, the second of which is not a heading
     r"^(?P<lead>[ \t]{0,8})\|(?P<name>[ *_`]{0,6}(?:final )?(?:answer|label|explanation|reason|reasoning|rationale)"
@@ -360,22 +364,31 @@ def _blank_tags(text: str, lines: frozenset[str]) -> str:
         {tag["name"] for tag in _TAG.finditer(text) if bool(tag["close"]) is close} for close in (False, True)
     )
     paired = opening & closing
-    return _TAG.sub(lambda tag: _show_tag(tag, paired, lines), text)
+    whole = _WHOLE.match(text)
+    around = whole["name"].lower() if whole and text.rstrip(" \n`").endswith(f"</{whole['name']}>") else ""
+    return _TAG.sub(lambda tag: _show_tag(tag, paired, lines, _BLOCKS | {around}), text)
 
 
-def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str]) -> str:
+def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str], blocks: frozenset[str]) -> str:
     """What the view shows in the tag's place, with the same length; the tag itself if it is text (`<B>`, a letter)."""
     name = tag["name"].lower()
     length = len(tag.group())
     if name in _BREAKS or (tag["close"] and name in lines):
         return "\n" + " " * (length - 1)
+    if name in lines and (tag["name"] in paired or (name in _LINES and _opens_part(tag))):
+        stands = not tag["rest"] or _ATTRIBUTES.fullmatch(tag["rest"])
+        return tag.group() if not stands else f"\n{name.replace('_', ' ')}:".ljust(length)
     if tag["name"] not in paired or (len(name) == 1 and tag["name"].isupper()):
         return tag.group()
     if name in _INLINE:
         return " " * length
-    if name in lines:
-        return tag.group() if tag["rest"] else f"\n{name.replace('_', ' ')}:"
-    return "\n" + " " * (length - 1) if name in _BLOCKS else tag.group()
+    return "\n" + " " * (length - 1) if name in blocks else tag.group()
+
+
+def _opens_part(tag: re.Match[str]) -> bool:
+    """True if an opening tag begins a line or follows a colon or a tag, and content follows: its partner is cut off."""
+    before = tag.string[max(0, tag.start() - 9) : tag.start()].rstrip(" \t")
+    return not tag["rest"] and before[-1:] in {"", "\n", ":", ">"} and _CONTENT.match(tag.string, tag.end()) is not None
 
 
 def _blank_quotes(text: str) -> str:
