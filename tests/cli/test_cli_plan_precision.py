@@ -84,6 +84,23 @@ def test_a_pilot_of_another_task_is_refused(call: Call) -> None:
     assert "--pilot first: it has no scored trial of what is planned (sense with handwritten)." in err
 
 
+def test_a_pilot_of_one_of_two_tasks_says_what_it_lacks(call: Call) -> None:
+    """The task that the pilot has keeps its numbers; the other has an entry without numbers, and the reason."""
+    assert call("run", *ASK, "--out", "first")[0] == 0
+    both = (*ASK, "--task", "nli", "--half-width", "0.1", "--pilot", "first")
+
+    found = json.loads(call("plan", *both, "--json")[1])["precision"]
+    _, out, _ = call("plan", *both)
+
+    assert [(one["task"], one["kind"]) for one in found] == [("sense", "handwritten"), ("nli", "handwritten")]
+    assert found[0]["examples"] is not None
+    missing = {name: found[1][name] for name in ("model", "p", "phi", "examples", "available_half_width")}
+    assert missing == dict.fromkeys(missing)
+    assert found[1]["undefined"] == "the pilot has no scored trial of it"
+    assert found[1]["available"] == 20
+    assert "  nli with handwritten: unknown, since the pilot has no scored trial of it." in out
+
+
 def test_a_plan_that_may_stop_earlier_says_so(call: Call) -> None:
     """The costs are those of all examples."""
     code, _, err = call("plan", *ASK, "--until-half-width", "0.1")

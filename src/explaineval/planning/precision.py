@@ -33,6 +33,10 @@ SAME_TRIALS = 0.5
 """A pilot with about so many interventions an example more or fewer than the plan is like it."""
 
 
+NOT_PILOTED = "the pilot has no scored trial of it"
+"""Why there is no number for a task and kind that the plan has and the pilot has not."""
+
+
 class Rates(NamedTuple):
     """What the width of an interval depends on: impact rate, TPR, FPR, and the correlation of an example's changes."""
 
@@ -129,6 +133,8 @@ def expected_precision(prepared: Prepared, half_width: float, rates: Rates) -> l
 def piloted_precision(prepared: Prepared, half_width: float, directory: Path) -> list[Precision]:
     """Return the precision of each condition of a pilot's run directory whose task and kind the plan has.
 
+    What the plan has and the pilot has not comes last, without a number.
+
     Where the plan has another number of interventions an example than the pilot, the pilot's rates decide instead of
     its examples. Raises InputError where the directory holds no run, or one of other tasks or kinds.
     """
@@ -146,7 +152,9 @@ def piloted_precision(prepared: Prepared, half_width: float, directory: Path) ->
     if not found:
         asked = ", ".join(f"{task} with {kind}" for task, kind in kinds)
         raise InputError(f"--pilot {directory}: it has no scored trial of what is planned ({asked}).")
-    return found
+    piloted = {(one.task, one.kind) for one in found}
+    lacking = [planned for key, planned in kinds.items() if key not in piloted]
+    return found + [_precision(planned, None, half_width, None, None, None, NOT_PILOTED) for planned in lacking]
 
 
 def _piloted(planned: PlannedKind, condition: Condition, half_width: float, tables: IntArray) -> Precision:
