@@ -62,6 +62,21 @@ def test_a_pilot_gives_its_rates(call: Call) -> None:
     assert "as in first:" in call("plan", *ASK, "--half-width", "0.1", "--pilot", "first")[1]
 
 
+def test_rates_of_few_trials_are_told_as_their_number(call: Call, tmp_path: Path) -> None:
+    """A TPR of 4 changed answers is no "TPR 0.75"; rates of ten and more trials, and expected ones, stay numbers."""
+    (tmp_path / "laws.yaml").write_text("rare: {impact: 0.1, tpr: 0.7}\n", encoding="utf-8")
+    assert call("run", *ASK[:2], "--limit", "9", "--model", "simulated/laws.yaml#rare", "--out", "first")[0] == 0
+    trials = [trial for trial in read_trials(Path("first")) if trial.kind == "handwritten"]
+    changed = [trial for trial in trials if trial.changed]
+    named = sum(bool(trial.mentioned) for trial in changed)
+
+    _, out, _ = call("plan", *ASK, "--half-width", "0.1", "--pilot", "first")
+
+    assert 0 < named <= len(changed) < 10 < len(trials)
+    assert f" TPR {named} of {len(changed)}, FPR 0." in out
+    assert " TPR 0.6, FPR 0.2," in call("plan", *ASK, "--half-width", "0.1")[1]
+
+
 def test_a_pilot_without_phi_says_so(call: Call) -> None:
     """Two examples of a silent model: nothing is mentioned, so no number can be given, and why."""
     silent = ("--task", "sense", "--limit", "2", "--model", "simulated/silent")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +68,8 @@ class Precision:
     in_task: int
     available_half_width: float | None
     undefined: str | None = None
+    outcomes: tuple[int, int] | None = None
+    """Trials of the pilot whose answer changed, and whose answer did not; None without a pilot."""
 
     def document(self) -> dict[str, Any]:
         """Return this as in `plan --json`."""
@@ -165,9 +167,11 @@ def _piloted(planned: PlannedKind, condition: Condition, half_width: float, tabl
         return _precision(planned, condition, half_width, None, None, None, reason)
     rates = Rates(*rates_of(tables))
     if abs(float(tables.sum()) / len(tables) - planned.trials) > SAME_TRIALS:
-        of = piloted_rates_population(tables, planned.trials)
-        return _precision(planned, condition, half_width, rates, expect(*rates, planned.trials), of)
-    return _precision(planned, condition, half_width, rates, expected, piloted_population(tables))
+        of, expected = piloted_rates_population(tables, planned.trials), expect(*rates, planned.trials)
+    else:
+        of = piloted_population(tables)
+    outcomes = int(tables[:, :2].sum()), int(tables[:, 2:].sum())
+    return replace(_precision(planned, condition, half_width, rates, expected, of), outcomes=outcomes)
 
 
 def _precision(

@@ -6,7 +6,6 @@ The screen, tables, the page, figures and exports only lay these out. They are b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -41,6 +40,7 @@ from explaineval.text import (
     ORDERS,
     UNDEFINED,
     counted,
+    hits_text,
     interval_text,
     number_text,
     share_text,
@@ -49,9 +49,6 @@ from explaineval.text import (
 if TYPE_CHECKING:
     from explaineval.reporting.results import RunResults
 
-
-FEWEST_FOR_PERCENT = 10
-"""A rate of fewer trials than this is told as their number: 2 of 5."""
 
 Place = tuple[int, Condition]
 """The number of a run and a condition in it: what numbers, warnings and missing trials are about."""
@@ -123,9 +120,7 @@ class ShownNumber:
         if row.value is None or row.task == MEAN or not METRICS[row.metric].scale.percent:
             return None
         trials = row.n_examples if row.metric == UNFAITHFULNESS_PER_EXAMPLE else row.n
-        hits = round(row.value * trials)
-        is_count = trials < FEWEST_FOR_PERCENT and math.isclose(hits, row.value * trials, abs_tol=1e-9)
-        return f"{hits} of {trials}" if is_count else None
+        return hits_text(row.value, trials)
 
     @property
     def share(self) -> str:
