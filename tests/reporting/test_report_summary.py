@@ -195,6 +195,14 @@ def test_the_screen_gives_each_number_that_must_not_be_quoted_a_reason() -> None
     assert not re.search(r"quote [^()·]*either(?! \()", found)
 
 
+def test_a_number_on_the_screen_is_limited_though_one_that_is_not_comes_first() -> None:
+    """Nothing is named, so phi-CCT is undefined: the reason against TPR is told, as notes do."""
+    found = text(screen(score_trials(list(draw(0.3, 0.0, 0.0)))))
+
+    assert "phi-CCT   undefined: no explanation mentions the insertion" in found
+    assert "Do not quote TPR: no example has a changed answer whose explanation mentions the insertion" in found
+
+
 def test_what_would_settle_it_begins_with_more_examples_only_once() -> None:
     """Where there are too few examples, and phi-CCT lies in the range of knowing the example."""
     scores = score_trials(list(draw(0.1, 0.2, 0.2, seed=2)))

@@ -197,7 +197,8 @@ def _estimate_line(name: str, number: ShownNumber | None, remark: str, width: in
 
 def _first_grave(warnings: Iterable[RowWarning]) -> MetricWarning | None:
     """The gravest warning about a number on the screen that must not be quoted; None if there is none."""
-    return next((item for item in ranked(warnings) if item.grade == GRADES[0] and item.metric in ON_SCREEN), None)
+    shown = ranked(row for row in warnings if row.warning.metric in ON_SCREEN)
+    return next((item for item in shown if item.grade == GRADES[0]), None)
 
 
 def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterator[StyledLine]:
