@@ -179,9 +179,9 @@ def test_a_condition_that_a_reason_holds_for_twice_is_told_with_the_numbers() ->
     lines = [line.text for line in notes_lines(two_tasks(), "out", 100)]
     found = text(lines)
 
-    means = re.findall(r"(\S[^.]*): The mean over tasks rests on numbers of ([a-z ]+) that have warnings", found)
+    means = re.findall(r"([^:]*): The mean over tasks rests on numbers of ([a-z ]+) that have warnings", found)
     assert [tasks for _, tasks in means] == ["one and two", "one"]
-    assert means[0][0].endswith("phi-CCT")
+    assert means[0][0].endswith(" phi-CCT")
     assert "TPR" in means[1][0]
     assert "phi-CCT" not in means[1][0]
 
@@ -201,6 +201,23 @@ def test_a_number_on_the_screen_is_limited_though_one_that_is_not_comes_first() 
 
     assert "phi-CCT   undefined: no explanation mentions the insertion" in found
     assert "Do not quote TPR: no example has a changed answer whose explanation mentions the insertion" in found
+
+
+def test_few_examples_with_a_changed_answer_are_told_as_their_number() -> None:
+    """The share of examples that grows with the trials: no 60.0 % of five, but a share of ten and more."""
+    found = text([line.text for line in notes_lines(FEW, "out", 100)])
+    more = text([line.text for line in notes_lines(CLEAR, "out", 100)])
+
+    assert re.search(r" [1-9] of [1-9] examples with a changed answer ha(ve|s) one that goes unmentioned, with 4.0 ", found)
+    assert re.search(r" [0-9.]+ % of the [0-9]+ examples with a changed answer have one that goes unmentioned", more)
+
+
+def test_no_more_examples_are_advised_where_none_would_settle_it() -> None:
+    """More shams than insertions change the answer."""
+    found = text([line.text for line in notes_lines(NOISY, "out", 100)])
+
+    assert "no number of examples would settle it at these rates" in found
+    assert "else ask more examples" not in found
 
 
 def test_what_would_settle_it_begins_with_more_examples_only_once() -> None:

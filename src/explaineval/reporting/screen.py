@@ -343,8 +343,8 @@ def _limit_lines(limit: Limit, titles: Sequence[str], width: int, *, grave: bool
         f"  {heading}: {where}" if where else f"  {heading}", width, "    ", "warning" if grave else "plain"
     )
     for instance in limit.instances:
-        places = ["; ".join(instance.places)] if limit.count > 1 else []
-        about = ", ".join([*places, *filter(None, [instance.named_metrics])])
+        places = "; ".join(instance.places) if limit.count > 1 else ""
+        about = " of ".join(filter(None, (instance.named_metrics, places)))
         yield from wrap(f"    {f'{about}: ' if about else ''}{instance.text}", width, "      ")
     metrics = [title for title in titles if title in limit.metrics]
     metrics += [title for title in limit.metrics if title not in metrics]

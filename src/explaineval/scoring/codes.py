@@ -147,7 +147,8 @@ CODES: Mapping[str, Code] = {
     # answers that change by themselves
     "noise": Code(
         "do not quote",
-        "Where the temperature is above 0, ask at 0; else ask more examples. Give the sham rate with the value.",
+        "Where the temperature is above 0, ask at 0; where a number of examples would do, ask as many. Give the sham "
+        "rate with the value.",
         "Answers change in {impact} of the interventions and in {sham} of the shams (the same prompt asked again): "
         "that is not clearly more than noise.",
         "Changed answers are not clearly more than noise",
@@ -247,7 +248,7 @@ CODES: Mapping[str, Code] = {
     "grows_with_trials": Code(
         "for the record",
         "Compare it at the same number of interventions only.",
-        "{share} of the examples with a changed answer ({examples}) have one that goes unmentioned ({title}), with "
+        "{examples} with a changed answer {have} one that goes unmentioned, with "
         "{trials} trials and {flips} changed answers in each; more trials raise that share by themselves.",
         "The share grows with the number of trials",
     ),
