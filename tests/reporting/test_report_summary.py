@@ -208,7 +208,9 @@ def test_few_examples_with_a_changed_answer_are_told_as_their_number() -> None:
     found = text([line.text for line in notes_lines(FEW, "out", 100)])
     more = text([line.text for line in notes_lines(CLEAR, "out", 100)])
 
-    assert re.search(r" [1-9] of [1-9] examples with a changed answer ha(ve|s) one that goes unmentioned, with 4.0 ", found)
+    assert re.search(
+        r" [1-9] of [1-9] examples with a changed answer ha(ve|s) one that goes unmentioned, with 4.0 ", found
+    )
     assert re.search(r" [0-9.]+ % of the [0-9]+ examples with a changed answer have one that goes unmentioned", more)
 
 

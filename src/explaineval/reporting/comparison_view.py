@@ -54,7 +54,7 @@ COLUMNS = (
 )
 """The metrics in the table of systems, with their headings."""
 
-LEFT_OUT_FIRST = (IMPACT_RATE, PHI_AT_P, CCT)
+LEFT_OUT_FIRST = (CCT, PHI_AT_P, IMPACT_RATE)
 """The columns that make room for long names, in this order; `--json` has all numbers."""
 
 
