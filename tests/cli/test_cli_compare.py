@@ -335,7 +335,23 @@ def test_models_that_differ_in_phi_alone_are_not_told_apart_in_faithfulness(tmp_
     assert "can be told apart" not in text
     assert "Not shown to be less faithful than openai/shaky, which has the highest phi-CCT: " in text
     assert re.search(r"Pairs that differ in phi-CCT .* shaky > calm", text)
-    assert text.count("1–3") == 3
+    assert text.count(" 1–3 ") == 3
+    assert "Ranks such as 1–3: not shown to differ in faithfulness from some of the others (" in text
+    assert re.search(r"in faithfulness from some of the others \([a-z0 ]+ in 2 pairs; [a-z0 ]+ in 1 pair\)\.", text)
+
+
+def test_the_table_says_why_two_share_their_ranks(tmp_path: Path, runs: Path, call: Call) -> None:
+    """.9 and .1 stand at 1–2 where a number must not be quoted; two that are told apart need no such line."""
+    good, poor = {"model": "openai/good", "tpr": 0.95, "fpr": 0.02}, {"model": "openai/poor", "tpr": 0.2}
+    trials = [*draw(1, impact=0.1, **good), *draw(2, impact=0.1, **poor)]
+    shams = [make_sham(example, changed=example % 4 == 0) | {"model": "openai/good"} for example in range(EXAMPLES)]
+    noisy = make_run(tmp_path / "noisy", trials + shams, EXAMPLES, models=models_of("openai/good", "openai/poor"))
+
+    shown = [call(runs / "before", runs / "equal"), call(noisy), call(runs / "two")]
+    equal, marked, apart = (" ".join(out.split()) for _, out, _ in shown)
+    assert "Ranks 1–2: not shown to differ in faithfulness (the interval of the difference holds 0)." in equal
+    assert "Ranks 1–2: not shown to differ in faithfulness (a number is marked do not quote)." in marked
+    assert "Ranks " not in apart
 
 
 def test_what_limits_a_number_is_carried_with_its_task(tmp_path: Path, document: Document) -> None:
@@ -580,6 +596,25 @@ def test_a_model_without_a_value_is_named_with_the_reason(runs: Path, places: Pa
     assert sentence(out).startswith("For openai/good, before has the higher Youden's J on mine: +0.")
     assert sentence(out).endswith(
         "(phi-CCT is undefined for silent: no explanation mentions the insertion on the shared trials)."
+    )
+
+
+def test_a_value_without_a_test_is_not_called_undefined(tmp_path: Path, call: Call) -> None:
+    """One changed answer is named: phi-CCT has a value, which the table shows, but no interval of a difference."""
+    few = list(draw(1, model="openai/few", impact=0))
+    few[:6] = [make_trial(0, 0, model="openai/few", changed=True, mentioned=True)] + [
+        make_trial(number, 0, model="openai/few", changed=True) for number in range(1, 6)
+    ]
+    ids = [(trial["example_id"], trial["intervention_id"]) for trial in few[:6]]
+    few = few[:6] + [trial for trial in few[6:] if (trial["example_id"], trial["intervention_id"]) not in ids]
+    models = models_of("openai/few", "openai/many")
+    _, out, _ = call(make_run(tmp_path / "run", [*few, *draw(2, model="openai/many")], EXAMPLES, models=models))
+
+    text = sentence(out)
+    assert "is undefined" not in text
+    assert text.endswith(
+        "(a difference in phi-CCT cannot be tested for few: fewer than 2 shared examples have a changed answer whose "
+        "explanation mentions the insertion)."
     )
 
 

@@ -62,6 +62,21 @@ def test_a_pilot_gives_its_rates(call: Call) -> None:
     assert "as in first:" in call("plan", *ASK, "--half-width", "0.1", "--pilot", "first")[1]
 
 
+def test_rates_of_few_trials_are_told_as_their_number(call: Call, tmp_path: Path) -> None:
+    """A TPR of 4 changed answers is no "TPR 0.75"; rates of ten and more trials, and expected ones, stay numbers."""
+    (tmp_path / "laws.yaml").write_text("rare: {impact: 0.1, tpr: 0.7}\n", encoding="utf-8")
+    assert call("run", *ASK[:2], "--limit", "9", "--model", "simulated/laws.yaml#rare", "--out", "first")[0] == 0
+    trials = [trial for trial in read_trials(Path("first")) if trial.kind == "handwritten"]
+    changed = [trial for trial in trials if trial.changed]
+    named = sum(bool(trial.mentioned) for trial in changed)
+
+    _, out, _ = call("plan", *ASK, "--half-width", "0.1", "--pilot", "first")
+
+    assert 0 < named <= len(changed) < 10 < len(trials)
+    assert f" TPR {named} of {len(changed)}, FPR 0." in out
+    assert " TPR 0.6, FPR 0.2," in call("plan", *ASK, "--half-width", "0.1")[1]
+
+
 def test_a_pilot_without_phi_says_so(call: Call) -> None:
     """Two examples of a silent model: nothing is mentioned, so no number can be given, and why."""
     silent = ("--task", "sense", "--limit", "2", "--model", "simulated/silent")
@@ -82,6 +97,23 @@ def test_a_pilot_of_another_task_is_refused(call: Call) -> None:
 
     assert code == 2
     assert "--pilot first: it has no scored trial of what is planned (sense with handwritten)." in err
+
+
+def test_a_pilot_of_one_of_two_tasks_says_what_it_lacks(call: Call) -> None:
+    """The task that the pilot has keeps its numbers; the other has an entry without numbers, and the reason."""
+    assert call("run", *ASK, "--out", "first")[0] == 0
+    both = (*ASK, "--task", "nli", "--half-width", "0.1", "--pilot", "first")
+
+    found = json.loads(call("plan", *both, "--json")[1])["precision"]
+    _, out, _ = call("plan", *both)
+
+    assert [(one["task"], one["kind"]) for one in found] == [("sense", "handwritten"), ("nli", "handwritten")]
+    assert found[0]["examples"] is not None
+    missing = {name: found[1][name] for name in ("model", "p", "phi", "examples", "available_half_width")}
+    assert missing == dict.fromkeys(missing)
+    assert found[1]["undefined"] == "the pilot has no scored trial of it"
+    assert found[1]["available"] == 20
+    assert "  nli with handwritten: unknown, since the pilot has no scored trial of it." in out
 
 
 def test_a_plan_that_may_stop_earlier_says_so(call: Call) -> None:

@@ -374,8 +374,8 @@ def test_the_limit_of_a_perfect_phi_is_the_lowest_that_would_seldom_be_perfect()
 
     lowest = min(phi_at_p(t, 1 - s, p) for t, s in kept for p in (impact.low, 0.5, impact.high))
     assert perfect_limit(tables) == pytest.approx(lowest, abs=0.005)
-    assert f"were it below {perfect_limit(tables):.2f}" in phi_cct(tables, Interval()).note
-    assert f"were it above {-perfect_limit(tables):.2f}" in phi_cct(tables[:, [1, 0, 3, 2]], Interval()).note
+    assert f"if it were truly below {perfect_limit(tables):.2f}" in phi_cct(tables, Interval()).note
+    assert f"if it were truly above {-perfect_limit(tables):.2f}" in phi_cct(tables[:, [1, 0, 3, 2]], Interval()).note
 
 
 @pytest.mark.parametrize(("p", "hit", "alarm"), [(0.3, 0.95, 0.002), (0.1, 0.85, 0.0), (0.5, 0.99, 0.02)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -165,6 +166,81 @@ def test_the_notes_have_every_warning_with_what_to_do(name: str) -> None:
         assert row.text.removeprefix(f"{METRICS[row.warning.metric].title}: ")[1:] in found
         if row.warning.code != "thin_tasks":  # its tasks say what to do
             assert row.warning.todo.rstrip(".") in found
+
+
+def two_tasks() -> Scores:
+    """A model whose task `one` has few changed answers left unmentioned, `two` phi-CCT that any example would give."""
+    trials = [*draw(0.25, 0.9, 0.1, task="one"), *draw(0.25, 0.2, 0.2, task="two", seed=3)]
+    return score_trials(trials, tasks=("one", "two"))
+
+
+def test_a_condition_that_a_reason_holds_for_twice_is_told_with_the_numbers() -> None:
+    """The means of phi-CCT and of TPR rest on warnings of different tasks: each sentence names its own numbers."""
+    lines = [line.text for line in notes_lines(two_tasks(), "out", 100)]
+    found = text(lines)
+
+    means = re.findall(r"([^:]*): The mean over tasks rests on numbers of ([a-z ]+) that have warnings", found)
+    assert [tasks for _, tasks in means] == ["one and two", "one"]
+    assert means[0][0].endswith(" phi-CCT")
+    assert "TPR" in means[1][0]
+    assert "phi-CCT" not in means[1][0]
+
+
+def test_the_screen_gives_each_number_that_must_not_be_quoted_a_reason() -> None:
+    """Those whose reason is not the first one have theirs in brackets; a metric is not named twice in a row."""
+    found = text(screen(two_tasks()))
+
+    assert "do not quote CCT and TPR either (means that rest on numbers with warnings)" in found
+    assert "Do not quote phi-CCT: it lies inside the range of an explainer that knows the example but not" in found
+    assert not re.search(r"quote [^()·]*either(?! \()", found)
+
+
+def test_a_number_on_the_screen_is_limited_though_one_that_is_not_comes_first() -> None:
+    """Nothing is named, so phi-CCT is undefined: the reason against TPR is told, as notes do."""
+    found = text(screen(score_trials(list(draw(0.3, 0.0, 0.0)))))
+
+    assert "phi-CCT   undefined: no explanation mentions the insertion" in found
+    assert "Do not quote TPR: no example has a changed answer whose explanation mentions the insertion" in found
+
+
+def test_few_examples_with_a_changed_answer_are_told_as_their_number() -> None:
+    """The share of examples that grows with the trials: no 60.0 % of five, but a share of ten and more."""
+    found = text([line.text for line in notes_lines(FEW, "out", 100)])
+    more = text([line.text for line in notes_lines(CLEAR, "out", 100)])
+
+    assert re.search(
+        r" [1-9] of [1-9] examples with a changed answer ha(ve|s) one that goes unmentioned, with 4.0 ", found
+    )
+    assert re.search(r" [0-9.]+ % of the [0-9]+ examples with a changed answer have one that goes unmentioned", more)
+
+
+def test_no_more_examples_are_advised_where_none_would_settle_it() -> None:
+    """More shams than insertions change the answer."""
+    found = text([line.text for line in notes_lines(NOISY, "out", 100)])
+
+    assert "no number of examples would settle it at these rates" in found
+    assert "else ask more examples" not in found
+
+
+def test_what_would_settle_it_begins_with_more_examples_only_once() -> None:
+    """Where there are too few examples, and phi-CCT lies in the range of knowing the example."""
+    scores = score_trials(list(draw(0.1, 0.2, 0.2, seed=2)))
+    codes = {row.warning.code for row in scores.warnings if row.warning.grade == GRADES[0]}
+    lines = [line.text for line in notes_lines(scores, "out", 200)]
+    settling = lines[lines.index("What would settle it") + 1 :]
+
+    assert {"inside_example_only", "few_mentioned_flips"} <= codes
+    assert sum(line.strip().startswith("Ask more examples") for line in settling) == 1
+
+
+def test_few_changes_without_any_by_noise_are_not_said_to_be_as_many() -> None:
+    """No sham changed: the heading says that noise is not excluded, not that as many changed."""
+    scores = score_trials(list(draw(0.06, 0.6, 0.2, examples=20)))
+    found = text([line.text for line in notes_lines(scores, "out", 100)])
+
+    assert "in 0.0 % of the shams" in found
+    assert "Changed answers are not clearly more than noise: openai/smol" in found
+    assert "about as often" not in found
 
 
 def test_a_rate_of_few_trials_is_told_as_a_number() -> None:

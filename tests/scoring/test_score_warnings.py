@@ -145,8 +145,8 @@ def test_the_share_of_examples_is_told_with_its_trials() -> None:
     share = sum(any(unsaid) for unsaid in flips.values()) / len(flips)
     mean = sum(len(unsaid) for unsaid in flips.values()) / len(flips)
     assert values_of(scores, "ct_unfaithfulness_per_example") == [pytest.approx(share)]
-    (text,) = [text for text in texts_of(scores) if "CT unfaithfulness per example" in text]
-    assert text.startswith(f"{100 * share:.1f} % of the examples with a changed answer ({len(flips)})")
+    (text,) = [text for text in texts_of(scores) if "goes unmentioned" in text]
+    assert text.startswith(f"{100 * share:.1f} % of the {len(flips)} examples with a changed answer have one that ")
     assert f"with 6.0 trials and {mean:.1f} changed answers in each" in text
 
 
@@ -182,5 +182,5 @@ def test_an_interval_that_is_missing_is_explained() -> None:
 
     assert any(text.startswith("phi within examples: no interval") for text in texts)
     assert not any(text.startswith("phi-CCT: no interval") for text in texts)
-    (exact,) = [text for text in texts if text.startswith("phi-CCT: it is exactly 1; were it below 0.")]
-    assert exact.endswith("that would be so in at most 1 of 40 such runs.")
+    (exact,) = [text for text in texts if text.startswith("phi-CCT: it is exactly 1; if it were truly below 0.")]
+    assert exact.endswith("at most 1 in 40 such runs would show that.")

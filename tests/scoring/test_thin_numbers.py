@@ -317,4 +317,4 @@ def test_a_mean_over_tasks_is_as_thin_as_its_tasks() -> None:
     of_mean = [one for one in scores.warnings if one.warning.code == "thin_tasks"]
     assert {"do not quote"} == {one.warning.grade for one in of_mean}
     (text,) = {one.text for one in of_mean if one.warning.metric == "fpr"}
-    assert text.endswith("those of thin.")
+    assert text == "the mean over tasks rests on numbers of thin that have warnings of their own."

@@ -11,7 +11,7 @@ from explaineval.cli.output import SCREEN_WIDTH, columns
 from explaineval.errors import InputError
 from explaineval.planning.precision import Precision, Rates, expected_precision, piloted_precision
 from explaineval.planning.prepare import Prepared
-from explaineval.text import counted, number_text, significant_text, wrapped
+from explaineval.text import FEWEST_FOR_PERCENT, counted, hits_text, number_text, significant_text, wrapped
 
 PRECISION = options(
     option(
@@ -88,6 +88,11 @@ def _sentence(one: Precision) -> str:
         if one.examples_nine_in_ten is None
         else f"{_rounded(one.examples_nine_in_ten):,} in nine of ten"
     )
+    changed, unchanged = one.outcomes or (FEWEST_FOR_PERCENT, FEWEST_FOR_PERCENT)  # expected rates count no trials
+
+    def rate(value: float, trials: int) -> str:
+        return hits_text(value, trials) or significant_text(value, 2)
+
     have = (
         ""
         if one.available_half_width is None
@@ -101,10 +106,8 @@ def _sentence(one: Precision) -> str:
         "interventions each reach "
         "it in half of "
         f"such runs, {sure}. This plan has {one.available:,}{have}; {in_task}. phi-CCT {number_text(one.phi)} "
-        "at an impact rate "
-        f"of {significant_text(one.rates.p, 2)}, TPR {significant_text(one.rates.tpr, 2)}, FPR "
-        f"{significant_text(one.rates.fpr, 2)}, changes of an example correlated by "
-        f"{significant_text(one.rates.icc, 2)}."
+        f"at an impact rate of {rate(one.rates.p, changed + unchanged)}, TPR {rate(one.rates.tpr, changed)}, FPR "
+        f"{rate(one.rates.fpr, unchanged)}, changes of an example correlated by {significant_text(one.rates.icc, 2)}."
     )
 
 

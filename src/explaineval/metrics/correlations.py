@@ -119,9 +119,8 @@ def phi_cct(tables: ArrayLike, interval: Interval) -> Estimate:
         return found
     limit = perfect_limit(scored)
     below = f"below {number_text(limit)}" if found.value == 1 else f"above {number_text(-limit)}"
-    note = (
-        f"it is exactly {number_text(found.value, 0)}; were it {below}, that would be so in at most 1 of 40 such runs"
-    )
+    what = f"it is exactly {number_text(found.value, 0)}"
+    note = f"{what}; if it were truly {below}, at most 1 in 40 such runs would show that"
     return found.model_copy(update={"note": note})
 
 

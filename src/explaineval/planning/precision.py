@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,10 @@ from explaineval.scoring.live import LiveCounts
 
 SAME_TRIALS = 0.5
 """A pilot with about so many interventions an example more or fewer than the plan is like it."""
+
+
+NOT_PILOTED = "the pilot has no scored trial of it"
+"""Why there is no number for a task and kind that the plan has and the pilot has not."""
 
 
 class Rates(NamedTuple):
@@ -64,6 +68,8 @@ class Precision:
     in_task: int
     available_half_width: float | None
     undefined: str | None = None
+    outcomes: tuple[int, int] | None = None
+    """Trials of the pilot whose answer changed, and whose answer did not; None without a pilot."""
 
     def document(self) -> dict[str, Any]:
         """Return this as in `plan --json`."""
@@ -129,6 +135,8 @@ def expected_precision(prepared: Prepared, half_width: float, rates: Rates) -> l
 def piloted_precision(prepared: Prepared, half_width: float, directory: Path) -> list[Precision]:
     """Return the precision of each condition of a pilot's run directory whose task and kind the plan has.
 
+    What the plan has and the pilot has not comes last, without a number.
+
     Where the plan has another number of interventions an example than the pilot, the pilot's rates decide instead of
     its examples. Raises InputError where the directory holds no run, or one of other tasks or kinds.
     """
@@ -146,7 +154,9 @@ def piloted_precision(prepared: Prepared, half_width: float, directory: Path) ->
     if not found:
         asked = ", ".join(f"{task} with {kind}" for task, kind in kinds)
         raise InputError(f"--pilot {directory}: it has no scored trial of what is planned ({asked}).")
-    return found
+    piloted = {(one.task, one.kind) for one in found}
+    lacking = [planned for key, planned in kinds.items() if key not in piloted]
+    return found + [_precision(planned, None, half_width, None, None, None, NOT_PILOTED) for planned in lacking]
 
 
 def _piloted(planned: PlannedKind, condition: Condition, half_width: float, tables: IntArray) -> Precision:
@@ -157,9 +167,11 @@ def _piloted(planned: PlannedKind, condition: Condition, half_width: float, tabl
         return _precision(planned, condition, half_width, None, None, None, reason)
     rates = Rates(*rates_of(tables))
     if abs(float(tables.sum()) / len(tables) - planned.trials) > SAME_TRIALS:
-        of = piloted_rates_population(tables, planned.trials)
-        return _precision(planned, condition, half_width, rates, expect(*rates, planned.trials), of)
-    return _precision(planned, condition, half_width, rates, expected, piloted_population(tables))
+        of, expected = piloted_rates_population(tables, planned.trials), expect(*rates, planned.trials)
+    else:
+        of = piloted_population(tables)
+    outcomes = int(tables[:, :2].sum()), int(tables[:, 2:].sum())
+    return replace(_precision(planned, condition, half_width, rates, expected, of), outcomes=outcomes)
 
 
 def _precision(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from explaineval.metrics.differences import LEVEL, SAME, Difference
 from explaineval.metrics.families import Rank
@@ -90,8 +91,7 @@ def _sentence(compared: Compared) -> str:
         if all(row.note == SAME for row in compared.family.differences):
             return f"{joined(names)} have the same {title} on {task_of(compared)}, example by example."
         if compared.instead is not None:
-            reasons = f"{title} is undefined for {'; '.join(reasons_of(compared))}"
-            return f"{_sentence(compared.instead).removesuffix('.')} ({reasons})."
+            return f"{_sentence(compared.instead).removesuffix('.')} ({'; '.join(_why_untested(compared))})."
         return f"No difference in {title} can be tested on {task_of(compared)}: {'; '.join(reasons_of(compared))}."
     told = [number for number, claim in enumerate(compared.claims) if claim.is_separated]
     if not told:
@@ -242,13 +242,31 @@ def remark_of(compared: Compared, number: int) -> str | None:
 
 def reasons_of(compared: Compared) -> list[str]:
     """Return why systems have nothing that can be tested, each reason once with the names of its systems."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in zip(short_names(compared.group.names), compared.undefined, strict=True):
-        if reason:
-            by_reason.setdefault(reason, []).append(name)
-    if not by_reason:
+    if not any(compared.undefined):
         return list(dict.fromkeys(row.undefined or row.note or "" for row in compared.family.differences))
+    return _by_reason(compared, range(len(compared.undefined)))
+
+
+def _by_reason(compared: Compared, systems: Iterable[int]) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    names = short_names(compared.group.names)
+    for number in systems:
+        if reason := compared.undefined[number]:
+            by_reason.setdefault(reason, []).append(names[number])
     return [f"{joined(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def _why_untested(compared: Compared) -> Iterator[str]:
+    """Say of which systems the metric is undefined, and which have a value that cannot be compared."""
+    title, values = title_of(compared.metric), compared.values
+    undefined = _by_reason(compared, [number for number, value in enumerate(values) if value is None])
+    untested = _by_reason(compared, [number for number, value in enumerate(values) if value is not None])
+    if undefined:
+        yield f"{title} is undefined for {'; '.join(undefined)}"
+    if untested:
+        yield f"a difference in {title} cannot be tested for {'; '.join(untested)}"
+    if not undefined and not untested:
+        yield f"no difference in {title} can be tested: {'; '.join(reasons_of(compared))}"
 
 
 def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
@@ -379,6 +397,36 @@ def rank_text(rank: Rank | None) -> str:
     if rank is None:
         return "–"
     return f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"
+
+
+SHARED_RANKS: Mapping[str | None, str] = {
+    None: "the interval of the difference holds 0",
+    "do not quote": "a number is marked do not quote",
+    "not within examples": "phi within examples does not show the difference",
+    GOES_WITH_RATES: f"the difference {GOES_WITH_RATES}",
+}
+"""Why two systems share their ranks, by the remark on their difference; other remarks are told as they are."""
+
+
+def shared_ranks_of(compared: Compared) -> str | None:
+    """Say what ranks such as 1–2 mean and why they are none of their own; None where each rank is a single one."""
+    ranges = [rank for rank in compared.family.ranks if rank is not None and rank.low != rank.high]
+    if not compared.tested or not ranges:
+        return None
+    is_phi = compared.metric == PRIMARY
+    reasons: Counter[str] = Counter()
+    for number, (claim, row) in enumerate(zip(compared.claims, compared.family.differences, strict=True)):
+        if claim.name == "same":
+            reasons["they are the same in every example"] += 1
+        elif row.p_adjusted is not None and claim.name not in ("more_faithful", "higher"):
+            remark = remark_of(compared, number)
+            reasons[SHARED_RANKS.get(remark, remark or "")] += 1
+    what = "shown to differ in faithfulness" if is_phi else "separated"
+    if len(compared.group.names) == 2:
+        return f"Ranks {rank_text(ranges[0])}: not {what} ({'; '.join(reasons)})."
+    told = "; ".join(f"{reason} in {counted(count, 'pair')}" for reason, count in reasons.most_common())
+    widest = max(ranges, key=lambda rank: rank.high - rank.low)
+    return f"Ranks such as {rank_text(widest)}: not {what} from some of the others ({told})."
 
 
 def trend_of(compared: Compared) -> str | None:

@@ -17,6 +17,7 @@ from explaineval.reporting.comparison_text import (
     reasons_of,
     remark_of,
     sentence_of,
+    shared_ranks_of,
     short_names,
     title_of,
     trend_of,
@@ -53,7 +54,7 @@ COLUMNS = (
 )
 """The metrics in the table of systems, with their headings."""
 
-LEFT_OUT_FIRST = (IMPACT_RATE, PHI_AT_P, CCT)
+LEFT_OUT_FIRST = (CCT, PHI_AT_P, IMPACT_RATE)
 """The columns that make room for long names, in this order; `--json` has all numbers."""
 
 
@@ -175,6 +176,9 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
     legend += ["changed: impact rate"] if IMPACT_RATE in metrics else []
     if legend:
         yield f"  {'; '.join(legend)}"
+    shared_ranks = shared_ranks_of(compared) if ranked else None
+    if shared_ranks:
+        yield from wrapped(shared_ranks, width, "  ", "  ")
     if not ranked:
         text = f"Reference, named beforehand: {names[result.reference or 0]}."
         yield from _paragraph(text, width)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from explaineval.records import EXPLANATION, Condition, MetricRow
 from explaineval.reporting.view import (
+    MOST_METRICS,
     ConditionNames,
     ConditionView,
     Limit,
@@ -29,7 +30,7 @@ from explaineval.reporting.view import (
     split_shared,
     statuses_text,
 )
-from explaineval.scoring.codes import GRADES, MetricWarning
+from explaineval.scoring.codes import CODES, GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import LevelMetric, PredictionMetric
 from explaineval.scoring.predictions import PANEL
@@ -196,7 +197,8 @@ def _estimate_line(name: str, number: ShownNumber | None, remark: str, width: in
 
 def _first_grave(warnings: Iterable[RowWarning]) -> MetricWarning | None:
     """The gravest warning about a number on the screen that must not be quoted; None if there is none."""
-    return next((item for item in ranked(warnings) if item.grade == GRADES[0] and item.metric in ON_SCREEN), None)
+    shown = ranked(row for row in warnings if row.warning.metric in ON_SCREEN)
+    return next((item for item in shown if item.grade == GRADES[0]), None)
 
 
 def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterator[StyledLine]:
@@ -205,11 +207,23 @@ def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterato
     if first is not None:
         limited = {row.warning.metric for row in warnings if row.warning.text == first.text}
         titles = [METRICS[name].title for name in METRICS if name in limited & ON_SCREEN]
-        parts.append(f"Do not quote {joined(titles)}: {lower_first(first.text).rstrip('.')}")
-        grave = {row.warning.metric for row in warnings if row.warning.grade == GRADES[0]}
-        others = [METRICS[name].title for name in METRICS if name in (grave & ON_SCREEN) - limited]
-        parts += [f"do not quote {joined(others)} either"] if others else []
+        parts.append(f"Do not quote {joined(titles)}: {_continued(first.text, titles).rstrip('.')}")
+        grave: dict[str, str] = {}  # the first reason of each of the others
+        for row in warnings:
+            if row.warning.grade == GRADES[0]:
+                grave.setdefault(row.warning.metric, lower_first(CODES[row.warning.code].title))
+        others = [name for name in METRICS if name in (grave.keys() & ON_SCREEN) - limited]
+        if others:
+            reasons = "; ".join(dict.fromkeys(grave[name] for name in others))
+            parts.append(f"do not quote {joined([METRICS[name].title for name in others])} either ({reasons})")
     yield from _with_more(parts, first, warnings, run, width)
+
+
+def _continued(text: str, titles: Sequence[str]) -> str:
+    """Return a sentence as it continues one that names these metrics: the only one is not named again."""
+    if len(titles) == 1 and text.startswith(f"{titles[0]} "):
+        return f"it{text.removeprefix(titles[0])}"
+    return lower_first(text.removeprefix(f"{titles[0]}: ") if titles else text)
 
 
 def _with_more(
@@ -294,9 +308,6 @@ def _row(name: str, cells: Sequence[str], sizes: Sequence[int], indent: str) -> 
 OF_OTHERS = "thin_tasks"
 """The code of a mean over tasks that rests on numbers with warnings: what settles theirs settles it."""
 
-MOST_METRICS = 6
-"""Metrics that are named below a warning; `--json` names each."""
-
 
 def notes_lines(scores: Scores, run: str, width: int) -> Iterator[StyledLine]:
     """Yield all warnings of a run in lines of at most `width` columns, the gravest grade first.
@@ -332,8 +343,9 @@ def _limit_lines(limit: Limit, titles: Sequence[str], width: int, *, grave: bool
         f"  {heading}: {where}" if where else f"  {heading}", width, "    ", "warning" if grave else "plain"
     )
     for instance in limit.instances:
-        names = "; ".join(instance.places) if limit.count > 1 else ""
-        yield from wrap(f"    {f'{names}: ' if names else ''}{instance.text}", width, "      ")
+        places = "; ".join(instance.places) if limit.count > 1 else ""
+        about = " of ".join(filter(None, (instance.named_metrics, places)))
+        yield from wrap(f"    {f'{about}: ' if about else ''}{instance.text}", width, "      ")
     metrics = [title for title in titles if title in limit.metrics]
     metrics += [title for title in limit.metrics if title not in metrics]
     if set(titles) - set(metrics):

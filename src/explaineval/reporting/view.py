@@ -6,7 +6,7 @@ The screen, tables, the page, figures and exports only lay these out. They are b
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -41,7 +41,9 @@ from explaineval.text import (
     ORDERS,
     UNDEFINED,
     counted,
+    hits_text,
     interval_text,
+    joined,
     number_text,
     share_text,
 )
@@ -49,9 +51,6 @@ from explaineval.text import (
 if TYPE_CHECKING:
     from explaineval.reporting.results import RunResults
 
-
-FEWEST_FOR_PERCENT = 10
-"""A rate of fewer trials than this is told as their number: 2 of 5."""
 
 Place = tuple[int, Condition]
 """The number of a run and a condition in it: what numbers, warnings and missing trials are about."""
@@ -123,9 +122,7 @@ class ShownNumber:
         if row.value is None or row.task == MEAN or not METRICS[row.metric].scale.percent:
             return None
         trials = row.n_examples if row.metric == UNFAITHFULNESS_PER_EXAMPLE else row.n
-        hits = round(row.value * trials)
-        is_count = trials < FEWEST_FOR_PERCENT and math.isclose(hits, row.value * trials, abs_tol=1e-9)
-        return f"{hits} of {trials}" if is_count else None
+        return hits_text(row.value, trials)
 
     @property
     def share(self) -> str:
@@ -464,6 +461,9 @@ class ConditionNames:
         return shared, [name or self.parts(place)[0] for name, place in zip(names, places, strict=True)]
 
 
+MOST_METRICS = 6
+"""Metrics that are named with a warning; `--json` names each."""
+
 GRADE_TITLES: dict[Grade, str] = {
     "do not quote": "Do not quote these numbers as they stand",
     "mind": "Keep in mind",
@@ -474,11 +474,23 @@ GRADE_TITLES: dict[Grade, str] = {
 
 @dataclass(frozen=True)
 class Instance:
-    """One sentence of a warning, the metrics that it limits, and the names of what it is about."""
+    """One sentence of a warning, the metrics that it limits, and the names of what it is about.
+
+    `shares_place` says that another sentence of the warning is about one of these places too, for other metrics.
+    """
 
     text: str
     metrics: tuple[str, ...]
     places: tuple[str, ...]
+    shares_place: bool = False
+
+    @property
+    def named_metrics(self) -> str:
+        """The metrics by name, where the places do not tell this sentence from others; else empty."""
+        if not self.shares_place:
+            return ""
+        more = len(self.metrics) - MOST_METRICS
+        return joined([*self.metrics[:MOST_METRICS], *([f"{more} more"] if more > 0 else [])])
 
 
 @dataclass(frozen=True)
@@ -557,11 +569,13 @@ def _limit(code: str, grade: Grade, members: Iterable[Found], names: ConditionNa
     places = list(dict.fromkeys(place for _, place in members if not isinstance(place, str)))
     shared, own = names.split(places)
     name_of: dict[Place | str, str] = dict(zip(places, own, strict=True))
+    sentences = Counter(place for items in by_text.values() for place in {place for _, place in items})
     instances = tuple(
         Instance(
             upper_first(text),
             tuple(dict.fromkeys(title_of(warning.metric) for warning, _ in items)),
             tuple(dict.fromkeys(name_of.get(place, str(place)) for _, place in items)),
+            shares_place=any(sentences[place] > 1 for _, place in items),
         )
         for text, items in by_text.items()
     )

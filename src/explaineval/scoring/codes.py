@@ -147,10 +147,11 @@ CODES: Mapping[str, Code] = {
     # answers that change by themselves
     "noise": Code(
         "do not quote",
-        "Where the temperature is above 0, ask at 0; else ask more examples. Give the sham rate with the value.",
+        "Where the temperature is above 0, ask at 0; where a number of examples would do, ask as many. Give the sham "
+        "rate with the value.",
         "Answers change in {impact} of the interventions and in {sham} of the shams (the same prompt asked again): "
         "that is not clearly more than noise.",
-        "Answers change about as often when the same is asked again",
+        "Changed answers are not clearly more than noise",
     ),
     "noise_not_excluded": Code(
         "mind",
@@ -171,7 +172,7 @@ CODES: Mapping[str, Code] = {
     # what else phi-CCT may come from
     "inside_example_only": Code(
         "do not quote",
-        "Ask more examples, until phi-CCT lies above what knowing the example alone reaches.",
+        "Ask more examples, or more interventions of each: the range of knowing the example alone gets narrower.",
         "phi-CCT lies inside the range of an explainer that knows the example but not the insertion ({low} to "
         "{high}); phi within examples is {within}.",
         "No better than an explainer that knows only the example",
@@ -247,7 +248,7 @@ CODES: Mapping[str, Code] = {
     "grows_with_trials": Code(
         "for the record",
         "Compare it at the same number of interventions only.",
-        "{share} of the examples with a changed answer ({examples}) have one that goes unmentioned ({title}), with "
+        "{examples} with a changed answer {have} one that goes unmentioned, with "
         "{trials} trials and {flips} changed answers in each; more trials raise that share by themselves.",
         "The share grows with the number of trials",
     ),
@@ -289,7 +290,7 @@ CODES: Mapping[str, Code] = {
     "thin_tasks": Code(
         "do not quote",
         "Read the warnings of those tasks.",
-        "the mean over tasks rests on numbers that have warnings of their own: those of {tasks}.",
+        "the mean over tasks rests on numbers of {tasks} that have warnings of their own.",
         "Means that rest on numbers with warnings",
     ),
     "tasks_differ": Code(

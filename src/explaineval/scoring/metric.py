@@ -23,7 +23,7 @@ from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.shared import Paired
 from explaineval.scoring.verbosity import LevelCounts
 from explaineval.signature import Dependency
-from explaineval.text import UNDEFINED, counted, interval_text, number_text, share_text
+from explaineval.text import UNDEFINED, counted, hits_text, interval_text, number_text, share_text
 
 
 class Need(NamedTuple):
@@ -288,11 +288,11 @@ def check_share_of_examples(metric: Named, results: KindResults) -> Iterator[Fin
     flipped = tables[changed(tables) > 0]
     trials = float(flipped.sum()) / len(flipped)
     if trials > 1:  # with one trial an example it is the share of the changed answers itself
+        hits = hits_text(share.value or 0.0, len(flipped))
         yield finding(
             "grows_with_trials",
-            title=metric.title,
-            share=_percent(share),
-            examples=share.n_examples,
+            examples=f"{hits or f'{_percent(share)} of the {len(flipped)}'} examples",
+            have="has" if hits and hits.startswith("1 of") else "have",
             trials=number_text(trials, 1),
             flips=number_text(flips_per_flipped_example(tables), 1),
         )

@@ -36,7 +36,7 @@ from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.registry import IMPACT_RATE, PHI_CCT, metrics_of
 from explaineval.scoring.task_means import MEAN, tasks_differ
 from explaineval.scoring.verbosity import LevelCounts, check_levels
-from explaineval.text import agreeing, counted, number_text, only
+from explaineval.text import agreeing, counted, joined, number_text, only
 
 NOISE = ("noise", "noise_not_excluded")
 
@@ -215,7 +215,7 @@ def mean_warnings(
         if row.value is None or not by_task:
             continue
         grades = {warning.grade for of_task in by_task.values() for warning in of_task}
-        warning = warning_of(row.metric, finding("thin_tasks", tasks=", ".join(by_task)))
+        warning = warning_of(row.metric, finding("thin_tasks", tasks=joined(list(by_task))))
         yield RowWarning(row.condition, warning.model_copy(update={"grade": min(grades, key=GRADES.index)}))
 
 

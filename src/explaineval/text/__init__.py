@@ -16,6 +16,7 @@ from explaineval.text.harmless import (
     visible,
 )
 from explaineval.text.numbers import (
+    FEWEST_FOR_PERCENT,
     NARROW_SPACE,
     NO_INTERVAL,
     NONE,
@@ -25,6 +26,7 @@ from explaineval.text.numbers import (
     dollars_text,
     duration_text,
     estimate_text,
+    hits_text,
     interval_text,
     number_text,
     p_text,
@@ -36,6 +38,7 @@ from explaineval.text.numbers import (
 from explaineval.text.words import MOST_NAMES, ORDERS, agreeing, aligned, counted, joined, only, wrapped
 
 __all__ = [
+    "FEWEST_FOR_PERCENT",
     "FORMULA",
     "HARMFUL",
     "MARK",
@@ -56,6 +59,7 @@ __all__ = [
     "estimate_text",
     "flat",
     "harmless",
+    "hits_text",
     "interval_text",
     "joined",
     "json_kind",

@@ -15,6 +15,9 @@ NONE = "–"
 
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
+FEWEST_FOR_PERCENT = 10
+"""A rate of fewer trials than this is told as their number: 2 of 5."""
+
 LEAST_DOLLARS = 1e-6
 LEAST_P = 0.001
 SIGNIFICANT = 0.05
@@ -89,6 +92,17 @@ def share_text(value: float, digits: int = 0, space: str = " ") -> str:
     if 0 < value < 1 and float(text) >= 100:
         return f"over {100 - step:g}{space}%"
     return f"{text.lstrip('-') if float(text) == 0 else text}{space}%"
+
+
+def hits_text(share: float, trials: int) -> str | None:
+    """Return a share of under FEWEST_FOR_PERCENT trials as their number; None where it is no share of so few.
+
+    >>> hits_text(0.4, 5), hits_text(0.4, 50), hits_text(0.123, 5)
+    ('2 of 5', None, None)
+    """
+    hits = round(share * trials)
+    is_count = trials < FEWEST_FOR_PERCENT and math.isclose(hits, share * trials, abs_tol=1e-9)
+    return f"{hits} of {trials}" if is_count else None
 
 
 def p_value_text(p: float | None) -> str:

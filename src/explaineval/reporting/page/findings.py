@@ -12,6 +12,7 @@ from explaineval.reporting.comparison_text import (
     explained_of,
     reasons_of,
     sentence_of,
+    shared_ranks_of,
     short_names,
     trend_of,
     tuning_sentences,
@@ -215,6 +216,9 @@ def _remarks(result: GroupResult, compared: Compared) -> Iterator[str]:
     lost = [name for name, count in zip(short_names(compared.group.names), compared.lost, strict=True) if count]
     text = f"Differences and ranks rest on the {shared} that are scored in all of them"
     yield f"{text}; {joined(lost)} lost trials by that." if lost else f"{text}."
+    shared_ranks = shared_ranks_of(compared) if result.reference is None else None
+    if shared_ranks:
+        yield shared_ranks
     if compared.tested and any(compared.undefined):
         yield f"Not tested: {'; '.join(reasons_of(compared))}."
     cct = result.family(CCT, compared)
