@@ -400,6 +400,7 @@ class Workers:
             return wait
         finally:
             self._begun = None
+            self._unwanted.discard(row.id)
         return None
 
     async def _wait_for_budget(self, row: RunRow) -> Status | None:
@@ -447,6 +448,9 @@ class Workers:
             self.table.set_state, row.id, Status("running"), only_in=("queued",), started=started, begun=begun
         ):
             return  # it was stopped meanwhile
+        fresh = await asyncio.to_thread(self.table.run, row.id)
+        if fresh is None:  # somebody took it out of the table
+            return
         ours, theirs = socket.socketpair()
         try:
             log = await asyncio.to_thread(self._open_log, row.id)
@@ -460,10 +464,6 @@ class Workers:
         finally:
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST_LINE)
-        fresh = await asyncio.to_thread(self.table.run, row.id)
-        if fresh is None:  # deleted meanwhile
-            process.kill()
-            return
         self._planning.pop(row.id, None)
         self.ledger.open_run(row.id, fresh.max_usd, fresh.usd)
         rates = self._rates.setdefault(row.id, _rates_of(fresh))
@@ -477,7 +477,6 @@ class Workers:
         self._publish(running)
         self._tasks[row.id] = asyncio.create_task(self._follow(running))
         if row.id in self._unwanted:
-            self._unwanted.discard(row.id)
             await self.stop(row.id)
 
     def _open_log(self, run: str) -> int:
