@@ -30,7 +30,7 @@ def test_a_stop_before_a_failed_start_is_not_remembered(tmp_path: Path) -> None:
                 raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
             async def end() -> str:
-                while (row := await service.get(ann, run)).state not in ENDED:
+                while (row := await service.get(ann, run)).state not in ENDED:  # noqa: ASYNC110 - as users wait
                     await asyncio.sleep(0.02)
                 return row.state
 
