@@ -294,3 +294,30 @@ def test_processes_that_wait_for_one_endpoint_take_turns() -> None:
     assert turns.asked >= 2
     assert False in turns.outcomes
     assert turns.outcomes[-1] is True
+
+
+def test_a_run_that_stops_has_not_found_the_endpoint_answering() -> None:
+    """It tells the other processes nothing while it waits for its turn to try."""
+    told = []
+
+    class Turns:
+        async def next_probe(self, place: str) -> bool:
+            availability.stopping.set()
+            return not place
+
+        def probed(self, place: str, *, answers: bool) -> None:
+            told.append((place, answers))
+
+    availability = Availability("lab", patience=300.0, turns=Turns())
+
+    async def wait() -> None:
+        availability.answered()
+        refused = TransientError("refused", refused=True, unavailable=True)
+        availability.failed(requests(1)[0], refused, probing=False)
+        with pytest.raises(RequestUnsentError, match="stopped while waiting"):
+            await availability.enter()
+
+    asyncio.run(wait())
+
+    assert told == []
+    assert availability.outage is not None

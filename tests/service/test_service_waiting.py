@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +16,14 @@ from typing import Any, cast
 
 import pytest
 
+from explaineval.service.auth import User
+from explaineval.service.models import RunSettings
+from explaineval.service.processes import workers
 from explaineval.service.processes.states import Status
 from explaineval.service.processes.workers import Paused, Workers
+from explaineval.service.runs import RunService
+from explaineval.service.settings import Settings as ServiceSettings
+from makers.waiting import run as run_coroutine
 from servers.service import Service
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -131,8 +139,48 @@ def test_an_endpoint_is_given_up_after_the_operators_patience(server: BillingSer
 
     assert given_up["state"] == "interrupted"
     assert "the endpoint gone has not answered since" in given_up["reason"]
-    assert "0.05 minutes at the most; continue the run" in given_up["reason"]
+    assert "3 s at the most; continue the run" in given_up["reason"]
     assert finished["state"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_run_without_a_process_waits_no_longer(
+    server: BillingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said since when the endpoint does not answer, whatever processes tried it since, and it is given up."""
+    monkeypatch.setattr(workers, "IDLE", 0.5)
+    server.open("away", Settings(prices={"m": PRICE}, latency=0.3))
+    door = Door(server.port)
+    lab = {"base_url": f"http://127.0.0.1:{door.port}/away/v1", "price": list(PRICE), "max_connections": 1}
+    allowed = ServiceSettings.model_validate(settings_with({"away": lab}, patience=12))
+    write_task(tmp_path, 12, 4)
+    ann, seen = User("ann", admin=False), []
+
+    async def body(name: str) -> AsyncIterator[bytes]:
+        yield (tmp_path / name).read_bytes()
+
+    async def act() -> None:
+        async with RunService(tmp_path / "data", allowed, dict.fromkeys(TOKENS, b"")) as service:
+            for name, upload in (("task.jsonl", "long.jsonl"), ("edits.jsonl", "edits-long.jsonl")):
+                await service.uploads.put("ann", upload, body(name))
+            settings = RunSettings.model_validate(settings_of("away", "long.jsonl"))
+            run = (await service.submit(ann, settings)).id
+            while server.books("away")["billed"] < 3:  # noqa: ASYNC110 - the books are in another thread
+                await asyncio.sleep(0.05)
+            with door.closed():
+                while (found := service.view(await service.get(ann, run))).state != "interrupted":
+                    listed = (await service.list_runs(ann)).runs[0]
+                    if found.state == listed.state == "waiting":
+                        seen.append((found.waits_for, listed.waits_for, found.reason, listed.reason))
+                    await asyncio.sleep(0.05)
+
+    run_coroutine(act())
+    door.close()
+    since = {re.findall("not answered since ([^(]*)", str(reason))[0] for *_, reason, _ in seen}
+
+    assert {waits for waits, listed, *_ in seen for waits in (waits, listed)} == {"endpoint"}
+    assert len(since) == 1
+    assert any("next try at" in str(listed) for *_, listed in seen)
 
 
 @pytest.mark.slow

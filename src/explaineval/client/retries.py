@@ -239,8 +239,8 @@ class Availability:
             )
         self._let_go()
 
-    def _end(self) -> None:
-        """Let everything go on: the endpoint is there."""
+    def _end(self, *, is_known: bool = False) -> None:
+        """Let everything go on: the endpoint is there, as the other processes know already or are told."""
         self._failures, self._failed = 0, []
         self._probing = self._refuses = False
         if self.outage is None:
@@ -248,7 +248,7 @@ class Availability:
         seconds = asyncio.get_running_loop().time() - self._first
         self.outages += 1
         self.waited += seconds
-        if self.turns is not None:
+        if self.turns is not None and not is_known:
             self.turns.probed(self.place, answers=True)
         if self._reported:
             self.report(
@@ -283,8 +283,8 @@ class Availability:
     async def _ask_for_turn(self, turns: ProbeTurns) -> None:
         if await turns.next_probe(self.place):
             self._send_one()
-        else:
-            self._end()
+        elif not self.stopping.is_set():
+            self._end(is_known=True)
 
     def _send_one(self) -> None:
         while self._waiting:

@@ -306,6 +306,7 @@ class RunSummary(Document):
     id: str
     state: State
     reason: str | None
+    waits_for: WaitsFor | None
     token: str
     created: str
     started: str | None

@@ -22,6 +22,7 @@ from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_AT_P, PHI_CCT, TP
 from explaineval.scoring.task_means import MEAN, task_text
 from explaineval.service.auth import User
 from explaineval.service.models import ModelView, PhiView, Plan, RunView
+from explaineval.service.processes.states import ACTIVE
 from explaineval.service.submissions import LABELS
 from explaineval.text import agreeing, counted, dollars_text, visible
 
@@ -41,18 +42,6 @@ STATIC: Mapping[str, tuple[str, str, str]] = {
 """Files of pages: the package, the path in it, and the type. The colours are those of the report."""
 WIDTH, HEIGHT, MARGIN = 180, 20, 6
 """Of the drawing of an interval, in pixels."""
-
-STATES = {
-    "queued": "waits",
-    "running": "running",
-    "waiting": "waiting",
-    "stopping": "stopping",
-    "stopped": "stopped",
-    "finished": "finished",
-    "failed": "failed",
-    "interrupted": "interrupted",
-}
-"""What the states of runs are called on pages."""
 
 ORDERS = {
     "pe": "answer, then explanation, in one reply",
@@ -238,12 +227,13 @@ def failures(model: ModelView) -> list[tuple[str, int]]:
 
 
 def status_line(run: RunView) -> str:
-    """Return one sentence about a run, for those who do not see the page."""
-    if run.progress is None or run.state == "queued":
-        return f"The run {'waits' if run.state == 'queued' else f'is {STATES[run.state]}'}."
-    done = sum(model.done for model in run.progress.models)
-    total = sum(model.distinct for model in run.progress.models)
-    return f"The run is {STATES[run.state]}: {done:,} of {counted(total, 'request')} {agreeing(done, 'are')} done."
+    """Return in a sentence how a run is, and in another for what it waits; for those who do not see the page."""
+    line = f"The run is {run.state}."
+    if run.progress is not None and run.state != "queued":
+        done = sum(model.done for model in run.progress.models)
+        total = sum(model.distinct for model in run.progress.models)
+        line = f"The run is {run.state}: {done:,} of {counted(total, 'request')} {agreeing(done, 'are')} done."
+    return f"{line} {sentence(run.reason)}" if run.reason and run.state in ACTIVE else line
 
 
 @cache
@@ -263,7 +253,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.globals.update({helper.__name__: helper for helper in helpers})
     environment.globals.update(
-        base=BASE.get, STATES=STATES, ORDERS=ORDERS, STYLES=STYLES, LABELS=LABELS, SETTINGS=SETTINGS, WIDTH=WIDTH,
+        base=BASE.get, ACTIVE=ACTIVE, ORDERS=ORDERS, STYLES=STYLES, LABELS=LABELS, SETTINGS=SETTINGS, WIDTH=WIDTH,
         HEIGHT=HEIGHT, version=__version__,
     )  # fmt: skip
     return environment

@@ -487,12 +487,15 @@ class RunService:
 
     def _summary(self, row: dict[str, Any]) -> RunSummary:
         summary = RunSummary.model_validate(row)
-        running, waits = self.workers.running.get(summary.id), self.workers.queued.get(summary.id)
+        running = self.workers.running.get(summary.id)
         if running is None:
-            return summary if waits is None else summary.model_copy(update={"reason": waits.reason})
+            status = self.workers.status(summary.id, summary.state)
+            newer = {} if status is None else {"reason": status.reason, "waits_for": status.waits_for}
+            return summary.model_copy(update=newer)
         view = running.view
         done = 0 if view.progress is None else sum(model.done for model in view.progress.models)
-        return summary.model_copy(update={"state": view.state, "reason": view.reason, "done": done, "usd": view.usd})
+        newer = {name: getattr(view, name) for name in ("state", "reason", "waits_for", "usd")}
+        return summary.model_copy(update=newer | {"done": done})
 
     def _remove(self, run: str) -> None:
         shutil.rmtree(self.run_directory(run), ignore_errors=True)

@@ -135,7 +135,7 @@ class Reservation:
 
 _JSON = ("settings", "job", "plan", "progress", "unbilled")
 _COLUMNS = tuple(RunRow.__dataclass_fields__)
-_LISTED = """SELECT number, id, state, reason, token, created, started, ended, usd, max_usd,
+_LISTED = """SELECT number, id, state, reason, waits_for, token, created, started, ended, usd, max_usd,
     json_extract(settings, '$.tasks') AS tasks,
     (SELECT json_group_array(json_extract(value, '$.model')) FROM json_each(settings, '$.models')) AS models,
     json_extract(plan, '$.total.distinct') AS requests,

@@ -19,7 +19,7 @@ from itertools import count
 from explaineval.client.concurrency import RateLimit
 from explaineval.config import ClientConfig, EndpointConfig
 from explaineval.service.table import RunRow
-from explaineval.text import agreeing, counted
+from explaineval.text import agreeing, counted, duration_text
 
 FEWEST_ARRIVING, MOST_ARRIVING = 128, 1024
 """Connections that wait to be accepted, and are accepted in one go: so many at the least and at the most."""
@@ -354,17 +354,17 @@ class Outages:
         outage = self.now.get(place)
         return outage is not None and asyncio.get_running_loop().time() - outage.begun >= self.patience
 
-    def forget(self, waited_for: Iterable[str]) -> None:
+    def forget(self, asked: Iterable[str | None]) -> None:
         """Forget the outages of all other endpoints: nobody waits for them any more."""
-        for place in set(self.now) - set(waited_for):
-            self.answered(place)
+        for place in set(self.now).difference(asked):
+            self.now.pop(place).wake()
 
     def farewell(self, place: str) -> str:
         """Return why a run does not wait for an endpoint any longer."""
         outage = self.now[place]
         return (
             f"the endpoint {place} has not answered since {clock(outage.since)} ({outage.reason.rstrip('.')}), and is "
-            f"waited for {self.patience / 60:g} minutes at the most; continue the run when it answers."
+            f"waited for {duration_text(self.patience)} at the most; continue the run when it answers."
         )
 
     def sentence(self, place: str) -> str | None:
@@ -372,12 +372,15 @@ class Outages:
         outage = self.now.get(place)
         if outage is None:
             return None
-        left = time.time() + outage.next_try - asyncio.get_running_loop().time()
-        tried = "it is tried now" if outage.prober is not None else f"next try at {clock(left)}"
+        tried = ""
+        if outage.prober is not None:
+            tried = "it is tried now, and "
+        elif outage.next_try < outage.begun + self.patience:
+            next_try = time.time() + outage.next_try - asyncio.get_running_loop().time()
+            tried = f"next try at {clock(next_try)}, and "
         return (
             f"it waits for the endpoint {place}, which has not answered since {clock(outage.since)} "
-            f"({outage.reason.rstrip('.')}); "
-            f"{tried}, and it is given up at {clock(outage.since + self.patience)}."
+            f"({outage.reason.rstrip('.')}); {tried}it is given up at {clock(outage.since + self.patience)}."
         )
 
 

@@ -100,9 +100,9 @@ class RunConnection:
         """Return why nothing of the run is under way; None where something is, or nothing waits."""
         outages, now = self.turns.outages.now, asyncio.get_running_loop().time()
         unpaid = sum(one.place is None for one in self._waiting.values())  # they have a connection and are not sent
-        if self._held.total() - unpaid > len(self._probes) or not (self._waiting or self.out):
+        if self._held.total() - unpaid > len(self._probes) or not (self._waiting or self.out or self._probes):
             return None
-        places = {one.place for one in self._waiting.values()} | self.out
+        places = {one.place for one in self._waiting.values()} | self.out | set(self._probes.values())
         named = sorted(place for place in places if place is not None)
         out = [place for place in named if place in outages]
         if out and len(out) == len(places):

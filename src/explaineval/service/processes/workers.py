@@ -125,6 +125,8 @@ class Workers:
     running: dict[str, Running] = field(default_factory=dict)
     queued: dict[str, Status] = field(default_factory=dict)
     """Why each run that is queued waits, and which place it has."""
+    _queued_for: set[str] = field(default_factory=set)
+    """The endpoints of runs that are queued."""
     paused: dict[str, Paused] = field(default_factory=dict)
     """The runs in the state `waiting` that have no process."""
     closing: bool = False
@@ -217,12 +219,16 @@ class Workers:
         running = self.running.get(row.id)
         if running is not None:
             return running.view
-        state = self.queued.get(row.id) if row.state == "queued" else None
-        paused = self.paused.get(row.id) if row.state == "waiting" else None
-        if paused is not None and paused.state.endpoint is not None:
-            reason = self.turns.outages.sentence(paused.state.endpoint) or row.reason
-            state = replace(paused.state, reason=reason)
-        return RunView.of(row, state)
+        return RunView.of(row, self.status(row.id, row.state))
+
+    def status(self, run: str, state: State) -> Status | None:
+        """Return why a run without a process waits, as it is now; None where its row says so."""
+        if state == "queued":
+            return self.queued.get(run)
+        paused = self.paused.get(run) if state == "waiting" else None
+        if paused is None or paused.state.endpoint is None:
+            return None
+        return replace(paused.state, reason=self.turns.outages.sentence(paused.state.endpoint) or paused.state.reason)
 
     def kept(self, running: Running) -> float:
         """Return the dollars that are kept for a run that goes on."""
@@ -238,7 +244,10 @@ class Workers:
         clock, loop = time.time(), asyncio.get_running_loop()
         for running in list(self.running.values()):
             await self._watch(running, loop.time(), clock)
-        outages, callers, due = self.turns.outages, self._callers(), False
+        outages, due = self.turns.outages, False
+        if self._tasks.keys() == self.running.keys():  # none is just ending, and about to wait
+            outages.forget(self._asked_endpoints())
+        callers = self._callers()
         for run, paused in list(self.paused.items()):
             endpoint = paused.state.endpoint
             over = endpoint is not None and outages.is_over(endpoint)
@@ -251,13 +260,16 @@ class Workers:
                 else:
                     await self.set_state(row, Status("queued"))
                     due = True
-        waited_for = {paused.state.endpoint for paused in self.paused.values() if paused.state.endpoint is not None}
-        outages.forget(waited_for.union(*(running.row.job["endpoints"] for running in self.running.values())))
         if self._wanting is not None and not any(
             running.pause or running.stopping for running in self.running.values()
         ):
             self._make_room(self._wanting, loop.time())
         return due
+
+    def _asked_endpoints(self) -> set[str | None]:
+        """Return the endpoints of all runs that wait or go on."""
+        paused = {paused.state.endpoint for paused in self.paused.values()}
+        return paused.union(self._queued_for, *(running.row.job["endpoints"] for running in self.running.values()))
 
     def _is_due(self, run: str, paused: Paused, callers: Collection[str]) -> bool:
         endpoint = paused.state.endpoint
@@ -301,22 +313,33 @@ class Workers:
                 self._pause(running, Status("waiting", outages.sentence(place), "endpoint", place))
         await self._show_wait(running, idle)
 
-    async def _show_wait(self, running: Running, idle: Idle | None) -> None:
-        """Write and publish whether a run with a process waits for an endpoint or for room on the disk."""
+    async def _show_wait(self, running: Running, idle: Idle | None) -> bool:
+        """Write and publish whether a run with a process waits for an endpoint or for room on the disk, if that is new.
+
+        Return whether it is.
+        """
         reason: str | None = None
         waits_for: WaitsFor | None = None
         if running.full is not None:
             reason, waits_for = f"it waits for room on the disk, and goes on by itself: {running.full}", "disk"
         elif idle is not None and idle.waits_for in ("budget", "turn") and self.disk.faults:  # what holds it up
             reason, waits_for = f"it waits for room on the disk, and goes on by itself: {self.disk.sentence}", "disk"
-        elif idle is not None and idle.waits_for == "endpoint":
-            reason, waits_for = self.turns.outages.sentence(idle.place or ""), "endpoint"
+        else:
+            place = idle.place if idle is not None and idle.waits_for == "endpoint" else self._started_for(running)
+            if place is not None:
+                reason, waits_for = self.turns.outages.sentence(place), "endpoint"
         if reason == running.row.reason:
-            return
+            return False
         state = Status("running" if waits_for is None else "waiting", reason, waits_for)
         running.row = replace(running.row, state=state.state, reason=reason, waits_for=waits_for)
         self._publish(running)
         await asyncio.to_thread(self.table.set_state, running.row.id, state, only_in=("running", "waiting"))
+        return True
+
+    def _started_for(self, running: Running) -> str | None:
+        """Return the endpoint that does not answer and that a process is being started to try; None for others."""
+        places: Sequence[str] = running.row.job["endpoints"] if running.progress is None else ()
+        return places[0] if places and all(place in self.turns.outages.now for place in places) else None
 
     def _make_room(self, token: str, moment: float) -> None:
         """Let a run give its worker to a token whose run waits for one, where that is fair."""
@@ -353,6 +376,7 @@ class Workers:
             if wait is not None and wait.waits_for == "worker" and self._wanting is None:
                 self._wanting = row.token if len(self._tasks) >= self.settings.limits.workers else None
         before, self.queued = self.queued, waits
+        self._queued_for = {name for row in rows if row.id in waits for name in row.job.get("endpoints", ())}
         for row in rows:
             if row.id in waits and waits[row.id] != before.get(row.id):
                 self.events.publish(row.id, self.view(row).model_dump(mode="json"))
@@ -400,6 +424,7 @@ class Workers:
             return wait
         finally:
             self._begun = None
+            self._unwanted.discard(row.id)
         return None
 
     async def _wait_for_budget(self, row: RunRow) -> Status | None:
@@ -447,6 +472,9 @@ class Workers:
             self.table.set_state, row.id, Status("running"), only_in=("queued",), started=started, begun=begun
         ):
             return  # it was stopped meanwhile
+        fresh = await asyncio.to_thread(self.table.run, row.id)
+        if fresh is None:  # somebody took it out of the table
+            return
         ours, theirs = socket.socketpair()
         try:
             log = await asyncio.to_thread(self._open_log, row.id)
@@ -460,10 +488,6 @@ class Workers:
         finally:
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST_LINE)
-        fresh = await asyncio.to_thread(self.table.run, row.id)
-        if fresh is None:  # deleted meanwhile
-            process.kill()
-            return
         self._planning.pop(row.id, None)
         self.ledger.open_run(row.id, fresh.max_usd, fresh.usd)
         rates = self._rates.setdefault(row.id, _rates_of(fresh))
@@ -474,10 +498,10 @@ class Workers:
         running = self.running[row.id] = Running(fresh, connection, process, asyncio.get_running_loop().time())
         connection.send({"do": "job", **self.job(fresh)})
         self.on_state(fresh)
-        self._publish(running)
+        if not await self._show_wait(running, None):
+            self._publish(running)
         self._tasks[row.id] = asyncio.create_task(self._follow(running))
         if row.id in self._unwanted:
-            self._unwanted.discard(row.id)
             await self.stop(row.id)
 
     def _open_log(self, run: str) -> int:

@@ -5,8 +5,8 @@
   const status = document.getElementById("status");
   const run = live.dataset.run;
   const pause = 1000; // milliseconds between two updates
-  const told = 15000; // milliseconds between two sentences for who listens instead of looking
-  let due = false, busy = false, lastTold = Date.now();
+  const told = 15000; // milliseconds between two sentences for who listens instead of looking; a new state is told at once
+  let due = false, busy = false, lastTold = Date.now(), state = live.querySelector("[data-state]").dataset.state;
 
   // Shows a new state without taking the focus, or the place to which a table is scrolled, away.
   function show(html) {
@@ -16,6 +16,12 @@
     live.innerHTML = html; // made and escaped by the server
     regions().forEach((one, index) => { one.scrollLeft = places[index] || 0; });
     if (focused >= 0 && regions()[focused]) regions()[focused].focus({preventScroll: true});
+    const now = live.querySelector("[data-state]").dataset;
+    if (now.state !== state || Date.now() - lastTold > told) {
+      state = now.state;
+      lastTold = Date.now();
+      status.textContent = now.status;
+    }
   }
 
   async function update() {
@@ -30,16 +36,7 @@
   }
 
   const events = new EventSource(`${document.body.dataset.base}/api/runs/${run}/events`);
-  events.addEventListener("run", (event) => {
-    update();
-    if (Date.now() - lastTold > told) {
-      lastTold = Date.now();
-      const models = (JSON.parse(event.data).progress || {models: []}).models;
-      const sum = (name) => models.reduce((total, model) => total + model[name], 0);
-      const [done, total] = [sum("done"), sum("distinct")];
-      status.textContent = `${done} of ${total} ${total === 1 ? "request" : "requests"} ${done === 1 ? "is" : "are"} done.`;
-    }
-  });
+  events.addEventListener("run", update);
   events.addEventListener("end", (event) => {
     events.close();
     // only a run that has ended has a page of its own, or loading it again would never end
