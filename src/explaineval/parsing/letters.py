@@ -27,9 +27,7 @@ LETTER_SIGNS = {
 """Symbols and emoji that show a letter, one code point each, mapped to that letter."""
 
 _CROSS = "[❌❎✖✗✘🚫⛔]"  # these signs reject the option beside them
-EMOJI = (
-    rf"(?:(?!{_CROSS})[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
-)
+EMOJI = rf"(?:(?!{_CROSS})[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
 """A pattern for a pictorial sign that decorates what it stands beside."""
 
 _DECORATION = rf"(?:(?![\u2190-\u21ff\u2794-\u27be])(?:[^\S\n]*+{EMOJI}))"  # emoji beside a label, no arrow
@@ -67,9 +65,7 @@ _BECAUSE = re.compile(
     r"|is (?:the )?(?:correct|right|best|answer|most))\b",
     re.IGNORECASE,
 )
-_TEXT_END = re.compile(
-    rf"{_CLOSERS}(?:\s{{0,3}}(?:[.。…,，;:：!?！？(（\[–—‒―|~·•→⇒⟶‣]|-\s|--|[-=]>)|{_DECORATION})"
-)
+_TEXT_END = re.compile(rf"{_CLOSERS}(?:\s{{0,3}}(?:[.。…,，;:：!?！？(（\[–—‒―|~·•→⇒⟶‣]|-\s|--|[-=]>)|{_DECORATION})")
 _OTHER = re.compile(
     r"(?:[.…]{0,3}\s{0,3}(?:or|and|vs\.?|/|&|,|\+|oder|ou|und|et)\s{0,3})?"
     r"(?:[.…]{0,3}\s{0,3}(?i:no|wait|rather|actually|maybe|perhaps|possibly|probably|also|even)\b[\s,:]{1,3}){0,3}"
@@ -380,7 +376,9 @@ def _read_letter(text: str, place: int, end: int, options: Mapping[str, str]) ->
     rest = text[tail.end() : end]
     marked = bool(tail["close"] or tail["sep"]) or letter not in "AI"  # otherwise it may be a word of an option's text
     own_text = [option for option, _ in _starting_options(rest, options, loose=marked)]
-    if not (bare or own_text or _separates(tail, rest) or (letter in options and _names_other(rest, letter, options))):
+    word = letter in "AI" and tail["sep"].startswith("..") and rest[:1].islower() and not _BECAUSE.match(rest)
+    separated = not word and _separates(tail, rest)
+    if not (bare or own_text or separated or (letter in options and _names_other(rest, letter, options))):
         return None
     if letter not in options:
         if _starting_options(text[place:end], options):  # the letter is itself the text of an option

@@ -22,7 +22,7 @@ _THING = (
     r"|statements?|passages?|texts?|options?|choices?|instructions?)"
 )
 _GENERAL = (  # words that add nothing to a thing that is offered
-    rf"(?:you|your|yours|me|us|it|this|that|these|those|anything|something|everything|whatever|what|one|the|an?|any|some"
+    rf"(?:you|your|yours|me|us|it|this|that|these|those|anything|something|everything|whatever|what|one|(?:the|an?)(?=\s\w)|any|some"
     r"|all|more|further|additional|other|else|specific|particular|relevant|useful|helpful|accurate|clear|concise|brief"
     r"|short|detailed|general|correct|best|possible|with|to|for|on|about|regarding|in|of|at|and|or|as|by|today|now|here"
     r"|below|again|please|also|have|had|may|might|need|want|would|could|can|like|know|get|find|solve|understand|determine"

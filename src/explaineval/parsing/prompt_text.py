@@ -65,7 +65,7 @@ _FEWEST_WORDS, _PART_WORDS, _MORE_WORDS = 3, 5, 2
 
 _ITEM_LETTER = re.compile(
     r"(?:(?:option|choice|answer|label)\s)?(?P<open>[(\[]?)(?P<letter>[A-Z]|[a-z](?=[)\].:：]))[*_`\"'”]{0,4}"
-    r"(?P<sep>[)\]][:：]?|[.:：=|]|\s{1,2}[-–—=→:|](?=\s|$)|\s?(?=\()|\s?$)(?P<close>[*_`\"'”]{0,4})\s{0,3}",
+    r"(?P<sep>[)\]][:：]?|[.:：=|\t]|\s{1,2}[-–—=→:|](?=\s|$)|\s?(?=\()|\s?$)(?P<close>[*_`\"'”]{0,4})\s{0,3}",
     re.IGNORECASE | re.MULTILINE,
 )
 _ITEM_SEPARATOR = re.compile(
