@@ -26,8 +26,10 @@ LETTER_SIGNS = {
 }
 """Symbols and emoji that show a letter, one code point each, mapped to that letter."""
 
-_CROSS = "[❌❎✖✗✘🚫⛔]"  # these signs reject the option beside them
-EMOJI = rf"(?:(?!{_CROSS})[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
+CROSS = "[❌❎✖✗✘🚫⛔]"
+"""A pattern for a sign that rejects the option beside it."""
+
+EMOJI = rf"(?:(?!{CROSS})[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
 """A pattern for a pictorial sign that decorates what it stands beside."""
 
 _DECORATION = rf"(?:(?![\u2190-\u21ff\u2794-\u27be])(?:[^\S\n]*+{EMOJI}))"  # emoji beside a label, no arrow
@@ -38,7 +40,8 @@ _OPEN = re.compile(
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
     r"(?:(?:neither\s[^.;:!?\n]{1,60}?|not\s\(?[A-Z]\)?),?\s(?:but|rather)\s{1,3}(?:rather\s|instead\s)?)?"
-    r"(?:(?:based on|according to|given|judging by|considering|from)\s(?:(?:the|this|these|both|my|given|provided|common)\s){0,3}"
+    r"(?:(?:based on|according to|given|judging by|considering|from)\s"
+    r"(?:(?:the|this|these|both|my|given|provided|common)\s){0,3}"
     r"(?:premise|hypothesis|passage|text|context|question|sentences?|information|statements?|options?|evidence|description"
     r"|sense|analysis|review|input|data|facts?)\b[^.,;:!?\n]{0,40},\s{1,3})?"
     r"(?:(?:so|thus|therefore|hence|definitely|certainly|clearly|obviously|surely),?\s{1,3})?"
@@ -79,7 +82,7 @@ _OWN_LETTER = re.compile(
     r"[\s,–—-]{0,3}[(\[](?:option )?(?P<letter>[A-Za-z])[)\]][*_]{0,3}[.,:;]?\s{0,3}", re.IGNORECASE
 )
 _JOINED = re.compile(rf"(?:[\s.,;:/&|*()\[\]–—-]|{EMOJI}){{0,6}}(?:(?:or|and|und|oder|et|ou)\s)?\s{{0,2}}")
-_REJECTED = re.compile(_CROSS)
+_REJECTED = re.compile(CROSS)
 _QUOTES = str.maketrans("‘’“”´`", "''\"\"''")
 _ARTICLE = re.compile(r"(?:an?|the|to)\s{1,3}", re.IGNORECASE)
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import groupby, islice
 from typing import NamedTuple
 
-from explaineval.parsing.letters import find_option, fold, letter_of_number
+from explaineval.parsing.letters import CROSS, EMOJI, find_option, fold, letter_of_number
 
 Span = tuple[int, int]
 
@@ -69,7 +69,8 @@ _ITEM_LETTER = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _ITEM_SEPARATOR = re.compile(
-    r"[*_`\"'”’»)\]]{0,6}(?P<sep>\s?[:：=|?]|\s{1,2}[-–—→](?=\s|$)|\s?(?=\()|\.?\s{0,3}$)", re.MULTILINE
+    rf"[*_`\"'”’»)\]]{{0,6}}(?P<sep>\s?[:：=|?]|\s{{1,2}}[-–—→](?=\s|$)|\s?(?=\(|{CROSS}|{EMOJI})|\.?\s{{0,3}}$)",
+    re.MULTILINE,
 )
 _ITEM_NUMBER = re.compile(r"(?P<number>\d{1,2})(?P<sep>[.):：])\s{0,3}")
 _ITEM_LEAD = re.compile(r"(?:(?!\d{1,2}[.)])[\s>*_#•·|\"'“„‘«`\\–—-]){0,16}+")
