@@ -78,6 +78,9 @@ _SHARE = re.compile(r"(?<!\w)(?P<letter>[A-Z])\s?[:=(]\s?\d")
 _BRACKETED = re.compile(
     rf"{_CLOSERS}[\s:：=,|–—-]{{0,4}}[\[(（*\"']{{0,4}}(?:option )?(?P<letter>[a-z])(?![^\W_]|['-][^\W_])"
 )
+_IS_JUDGED = re.compile(  # "A (the thermos) makes sense" says something of a sentence
+    rf"{_CLOSERS}\s?\((?P<inside>[^()\n]{{0,80}})\)\s(?:is|was|makes?|does|doesn['’]t|goes|seems|sounds|can|cannot|could|would|has)\b"
+)
 _OWN_LETTER = re.compile(
     r"[\s,–—-]{0,3}[(\[](?:option )?(?P<letter>[A-Za-z])[)\]][*_]{0,3}[.,:;]?\s{0,3}", re.IGNORECASE
 )
@@ -180,8 +183,11 @@ def read_value(text: str, start: int, end: int, options: Mapping[str, str]) -> V
     start = _skip(_ASKS, text, start, end)
     readings = (rule.read(text, place, end, options) for place in _places(text, start, end) for rule in RULES)
     value = agree(reading for reading in readings if reading is not None)
-    if isinstance(value, Value) and is_said_by_others(text, max(value.end, value.tail)):
-        return None
+    if isinstance(value, Value):
+        place = max(value.end, value.tail)
+        judged = _IS_JUDGED.match(text, place, end) if are_numbered_sentences(options) or share_words(options) else None
+        if is_said_by_others(text, place) or (judged and fold(judged["inside"]) != fold(options[value.letter])):
+            return None
     return Clash("the answer is struck out") if isinstance(value, Value) and _is_struck_out(text, value, end) else value
 
 
