@@ -12,7 +12,7 @@ from explaineval.parsing import Label, parse, parse_explanation, parse_label
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Answer, Example, Unreadable
 
-THEMES = ("prompt_repeated", "form_repeated", "objects", "sentences")
+THEMES = ("prompt_repeated", "form_repeated", "objects", "sentences", "offers", "others", "marks", "replies")
 CASES = {
     theme: json.loads((Path(__file__).parent / "cases" / f"{theme}.json").read_text(encoding="utf-8"))
     for theme in THEMES

@@ -31,6 +31,7 @@ _INTRODUCTION = re.compile(
 """What models say before they begin: "Sure! Here is my answer:"."""
 
 
+_PREPOSITION = re.compile(r"[\W_]{0,8}(?:in|inside|into|at|on|to|from|with|by|under|near)\s{1,3}", re.IGNORECASE)
 _CLOSING = re.compile(  # what ends a statement and explains nothing: "I'd go with B here."
     r"\s?(?:here|then|in\sthis\s(?:case|example|pair)|for\sthis\s(?:one|pair|question)|as\s(?:my|the)\s(?:\w+\s)?answer|to\sme)"
     r"\s?(?:[.!:;,–—-]\s{0,2}|\Z)",
@@ -233,8 +234,12 @@ def _read_answer_lines(layout: Layout, options: Mapping[str, str]) -> list[Claim
 def _read_part(text: str, part: Section, options: Mapping[str, str]) -> list[Claim]:
     """What the first line after an answer marker names, and the next line if it is nothing but a label."""
     line = _first_line(text, part.marker.end, part.end)
-    value = (read_value(text, *line, options) or _read_sentence(text, *line, options)) if line else None
-    if line is None or value is None:
+    if line is None:
+        return []
+    value = (
+        read_value(text, *line, options) or _read_sentence(text, *line, options) or _read_phrase(text, *line, options)
+    )
+    if value is None:
         return []
     after = _first_line(text, line[1], part.end)
     second = read_value(text, *after, options) if after else None
@@ -250,6 +255,14 @@ def _read_sentence(text: str, start: int, end: int, options: Mapping[str, str]) 
     if not isinstance(value, Value):
         return value
     return Value(value.letter, start + value.start, start + value.end, start + value.tail if value.tail else 0)
+
+
+def _read_phrase(text: str, start: int, end: int, options: Mapping[str, str]) -> Value | None:
+    """The option whose text, after a preposition, is all of the line: "In the refrigerator."."""
+    preposition = _PREPOSITION.match(text, start, end)
+    value = read_value(text, preposition.end(), end, options) if preposition else None
+    alone = isinstance(value, Value) and not value.lettered and is_bare(text, skip_ending(text, value, options), end)
+    return value if isinstance(value, Value) and alone else None
 
 
 def _read_beginning(text: str, options: Mapping[str, str]) -> list[Claim]:

@@ -121,6 +121,7 @@ def _make_marker(text: str, match: re.Match[str], kind: Kind) -> Marker:
 
 
 _FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)[^\n`~]{0,40}$", re.MULTILINE)
+_FIRST_RULE = re.compile(r"(?:-{3,}|={3,}|\*{3,}|_{3,})[ \t]*\n\s*")
 _LAST_RULE = re.compile(r"\n[ \t]*(?:-{3,}|\*{3,}|_{3,})\Z")
 _LAST_BOX = re.compile(  # a label in a box on its own line or as a formula of its own
     r"(?:(?:\\\[|\$\$)\s{0,3}|(?:^|\n)[ \t]*(?:\$|\\\()?\s?)\\(?:boxed|fbox)\s?\{(?:\\\w{1,8}\s?\{)?\s?\(?"
@@ -268,7 +269,8 @@ def clean(layout: Layout, start: int, end: int, wrap: str = "") -> str:
     fences = list(_FENCE.finditer(content))
     if len(fences) % 2 and fences[-1].end() == len(content):  # the last fence opens the block of the next marker
         content = content[: fences[-1].start()].rstrip()
-    content = _LAST_RULE.sub("", content).rstrip()
+    rule = _FIRST_RULE.match(content)
+    content = _LAST_RULE.sub("", content[rule.end() :] if rule else content).rstrip()
     if wrap and content.endswith(wrap):
         content = content[: -len(wrap)].rstrip()
     content = _strip_emphasis(_strip_box(content, layout.prompt.options))

@@ -26,10 +26,10 @@ LETTER_SIGNS = {
 }
 """Symbols and emoji that show a letter, one code point each, mapped to that letter."""
 
-_CROSS = "[❌❎✖✗✘🚫⛔]"  # these signs reject the option beside them
-EMOJI = (
-    rf"(?:(?!{_CROSS})[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
-)
+CROSS = "[❌❎✖✗✘🚫⛔]"
+"""A pattern for a sign that rejects the option beside it."""
+
+EMOJI = rf"(?:(?!{CROSS})[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
 """A pattern for a pictorial sign that decorates what it stands beside."""
 
 _DECORATION = rf"(?:(?![\u2190-\u21ff\u2794-\u27be])(?:[^\S\n]*+{EMOJI}))"  # emoji beside a label, no arrow
@@ -40,7 +40,8 @@ _OPEN = re.compile(
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
     r"(?:(?:neither\s[^.;:!?\n]{1,60}?|not\s\(?[A-Z]\)?),?\s(?:but|rather)\s{1,3}(?:rather\s|instead\s)?)?"
-    r"(?:(?:based on|according to|given|judging by|considering|from)\s(?:(?:the|this|these|both|my|given|provided|common)\s){0,3}"
+    r"(?:(?:based on|according to|given|judging by|considering|from)\s"
+    r"(?:(?:the|this|these|both|my|given|provided|common)\s){0,3}"
     r"(?:premise|hypothesis|passage|text|context|question|sentences?|information|statements?|options?|evidence|description"
     r"|sense|analysis|review|input|data|facts?)\b[^.,;:!?\n]{0,40},\s{1,3})?"
     r"(?:(?:so|thus|therefore|hence|definitely|certainly|clearly|obviously|surely),?\s{1,3})?"
@@ -67,9 +68,7 @@ _BECAUSE = re.compile(
     r"|is (?:the )?(?:correct|right|best|answer|most))\b",
     re.IGNORECASE,
 )
-_TEXT_END = re.compile(
-    rf"{_CLOSERS}(?:\s{{0,3}}(?:[.。…,，;:：!?！？(（\[–—‒―|~·•→⇒⟶‣]|-\s|--|[-=]>)|{_DECORATION})"
-)
+_TEXT_END = re.compile(rf"{_CLOSERS}(?:\s{{0,3}}(?:[.。…,，;:：!?！？(（\[–—‒―|~·•→⇒⟶‣]|-\s|--|[-=]>)|{_DECORATION})")
 _OTHER = re.compile(
     r"(?:[.…]{0,3}\s{0,3}(?:or|and|vs\.?|/|&|,|\+|oder|ou|und|et)\s{0,3})?"
     r"(?:[.…]{0,3}\s{0,3}(?i:no|wait|rather|actually|maybe|perhaps|possibly|probably|also|even)\b[\s,:]{1,3}){0,3}"
@@ -79,11 +78,14 @@ _SHARE = re.compile(r"(?<!\w)(?P<letter>[A-Z])\s?[:=(]\s?\d")
 _BRACKETED = re.compile(
     rf"{_CLOSERS}[\s:：=,|–—-]{{0,4}}[\[(（*\"']{{0,4}}(?:option )?(?P<letter>[a-z])(?![^\W_]|['-][^\W_])"
 )
+_IS_JUDGED = re.compile(  # "A (the thermos) makes sense" says something of a sentence
+    rf"{_CLOSERS}\s?\((?P<inside>[^()\n]{{0,80}})\)\s(?:is|was|makes?|does|doesn['’]t|goes|seems|sounds|can|cannot|could|would|has)\b"
+)
 _OWN_LETTER = re.compile(
     r"[\s,–—-]{0,3}[(\[](?:option )?(?P<letter>[A-Za-z])[)\]][*_]{0,3}[.,:;]?\s{0,3}", re.IGNORECASE
 )
 _JOINED = re.compile(rf"(?:[\s.,;:/&|*()\[\]–—-]|{EMOJI}){{0,6}}(?:(?:or|and|und|oder|et|ou)\s)?\s{{0,2}}")
-_REJECTED = re.compile(_CROSS)
+_REJECTED = re.compile(CROSS)
 _QUOTES = str.maketrans("‘’“”´`", "''\"\"''")
 _ARTICLE = re.compile(r"(?:an?|the|to)\s{1,3}", re.IGNORECASE)
 
@@ -181,8 +183,11 @@ def read_value(text: str, start: int, end: int, options: Mapping[str, str]) -> V
     start = _skip(_ASKS, text, start, end)
     readings = (rule.read(text, place, end, options) for place in _places(text, start, end) for rule in RULES)
     value = agree(reading for reading in readings if reading is not None)
-    if isinstance(value, Value) and is_said_by_others(text, max(value.end, value.tail)):
-        return None
+    if isinstance(value, Value):
+        place = max(value.end, value.tail)
+        judged = _IS_JUDGED.match(text, place, end) if are_numbered_sentences(options) or share_words(options) else None
+        if is_said_by_others(text, place) or (judged and fold(judged["inside"]) != fold(options[value.letter])):
+            return None
     return Clash("the answer is struck out") if isinstance(value, Value) and _is_struck_out(text, value, end) else value
 
 
@@ -380,7 +385,9 @@ def _read_letter(text: str, place: int, end: int, options: Mapping[str, str]) ->
     rest = text[tail.end() : end]
     marked = bool(tail["close"] or tail["sep"]) or letter not in "AI"  # otherwise it may be a word of an option's text
     own_text = [option for option, _ in _starting_options(rest, options, loose=marked)]
-    if not (bare or own_text or _separates(tail, rest) or (letter in options and _names_other(rest, letter, options))):
+    word = letter in "AI" and tail["sep"].startswith("..") and rest[:1].islower() and not _BECAUSE.match(rest)
+    separated = not word and _separates(tail, rest)
+    if not (bare or own_text or separated or (letter in options and _names_other(rest, letter, options))):
         return None
     if letter not in options:
         if _starting_options(text[place:end], options):  # the letter is itself the text of an option

@@ -47,7 +47,8 @@ _SAYING = re.compile(  # the end of a clause whose object is the statement
     rf"\b(?:(?P<says>{_SAYS})|{_SHOWS})(?:\s(?:us|me))?(?:\s(?:that|is\sthat|to\s(?:me|us)))?\s{{0,3}}\Z", re.IGNORECASE
 )
 _OWN = re.compile(
-    rf"\b(?:I|we)\b|\b(?:my|our)\b(?!\s(?:\w+\s)?{_SOURCES}\b)|\b(?:fair|safe|reasonable)\sto\b|\b(?:must|can\s(?:be\s|safely\s)?)", re.IGNORECASE
+    rf"\b(?:I|we)\b|\b(?:my|our)\b(?!\s(?:\w+\s)?{_SOURCES}\b)|\b(?:fair|safe|reasonable)\sto\b|\b(?:must|can\s(?:be\s|safely\s)?)",
+    re.IGNORECASE,
 )
 _HEARSAY = re.compile(  # the end of a clause: "I was told", "I have heard that"
     r"\b(?:I|we)(?:['’]ve|\shave|\shad)?\s(?:\w+\s)?(?:(?:was|were|been)\s(?:\w+\s)?told|heard|(?:once\s)?read\sthat)"

@@ -22,7 +22,7 @@ _THING = (
     r"|statements?|passages?|texts?|options?|choices?|instructions?)"
 )
 _GENERAL = (  # words that add nothing to a thing that is offered
-    rf"(?:you|your|yours|me|us|it|this|that|these|those|anything|something|everything|whatever|what|one|the|an?|any|some"
+    rf"(?:you|your|yours|me|us|it|this|that|these|those|anything|something|everything|whatever|what|one|(?:the|an?)(?=\s\w)|any|some"
     r"|all|more|further|additional|other|else|specific|particular|relevant|useful|helpful|accurate|clear|concise|brief"
     r"|short|detailed|general|correct|best|possible|with|to|for|on|about|regarding|in|of|at|and|or|as|by|today|now|here"
     r"|below|again|please|also|have|had|may|might|need|want|would|could|can|like|know|get|find|solve|understand|determine"
@@ -48,8 +48,8 @@ _OFFER = (
     rf"|(?:would|do)\syou\s(?:like|want|need|have)\s(?:me\b|any\b|some\b|more\b|help\b|to\s(?:know|learn|ask|discuss)\b){_OBJECT}"
     rf"|what(?:['’]s|\sis|\sare)\s(?:the|your)\s{_THING}"
     rf"|(?:is\sthere\s)?(?:anything\selse|any(?:\s(?:other|more|further))?\squestions?)\b{_OBJECT}(?:\sI\scan\s{_DO}{_OBJECT})?"
-    rf"|(?:(?:please|just|so|can\syou|could\syou|you\scan|you\smay|go\sahead\sand)\s)*(?:let\sme\sknow|feel\sfree|don['’]t\shesitate"
-    rf"|ask|tell\sme|provide|share|give\sme|send|paste|enter|type|specify|clarify|rephrase)\b(?:\s(?:if|how|when|to\s(?:ask|contact))\b)*"
+    rf"|(?:(?:please|just|so|can\syou|could\syou|you\scan|you\smay|go\sahead\sand)\s){{0,4}}(?:let\sme\sknow|feel\sfree|don['’]t\shesitate"
+    rf"|ask|tell\sme|provide|share|give\sme|send|paste|enter|type|specify|clarify|rephrase)\b(?:\s(?:if|how|when|to\s(?:ask|contact))\b){{0,3}}"
     rf"{_OBJECT}(?:\s(?:if|how|so)\b{_OBJECT}(?:\s(?:I|we)\s(?:can|may)\s{_DO}{_OBJECT})?)?"
     rf"|let\sme\s{_DO}\b{_OBJECT}|let['’]s\s(?:get\sstarted|begin|start)|go\sahead"
     rf"|(?:I\s)?hope\s(?:this|that|it)\s(?:helps?|clarifies|answers){_OBJECT}"

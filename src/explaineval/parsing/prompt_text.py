@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import groupby, islice
 from typing import NamedTuple
 
-from explaineval.parsing.letters import find_option, fold, letter_of_number
+from explaineval.parsing.letters import CROSS, EMOJI, find_option, fold, letter_of_number
 
 Span = tuple[int, int]
 
@@ -65,11 +65,12 @@ _FEWEST_WORDS, _PART_WORDS, _MORE_WORDS = 3, 5, 2
 
 _ITEM_LETTER = re.compile(
     r"(?:(?:option|choice|answer|label)\s)?(?P<open>[(\[]?)(?P<letter>[A-Z]|[a-z](?=[)\].:：]))[*_`\"'”]{0,4}"
-    r"(?P<sep>[)\]][:：]?|[.:：=|]|\s{1,2}[-–—=→:|](?=\s|$)|\s?(?=\()|\s?$)(?P<close>[*_`\"'”]{0,4})\s{0,3}",
+    r"(?P<sep>[)\]][:：]?|[.:：=|\t]|\s{1,2}[-–—=→:|](?=\s|$)|\s?(?=\()|\s?$)(?P<close>[*_`\"'”]{0,4})\s{0,3}",
     re.IGNORECASE | re.MULTILINE,
 )
 _ITEM_SEPARATOR = re.compile(
-    r"[*_`\"'”’»)\]]{0,6}(?P<sep>\s?[:：=|?]|\s{1,2}[-–—→](?=\s|$)|\s?(?=\()|\.?\s{0,3}$)", re.MULTILINE
+    rf"[*_`\"'”’»)\]]{{0,6}}(?P<sep>\s?[:：=|?]|\s{{1,2}}[-–—→](?=\s|$)|\s?(?=\(|{CROSS}|{EMOJI})|\.?\s{{0,3}}$)",
+    re.MULTILINE,
 )
 _ITEM_NUMBER = re.compile(r"(?P<number>\d{1,2})(?P<sep>[.):：])\s{0,3}")
 _ITEM_LEAD = re.compile(r"(?:(?!\d{1,2}[.)])[\s>*_#•·|\"'“„‘«`\\–—-]){0,16}+")

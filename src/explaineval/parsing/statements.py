@@ -143,6 +143,7 @@ _STOPS = re.compile(  # what may follow a label after a mere "so" or "it is"
     rf"|to\sme|for)\b|,\s(?:which|who)\b|{EMOJI})",
     re.IGNORECASE,
 )
+_COLON = re.compile(rf"{_CLOSE}[:：]\s{{1,3}}(?!\d)")
 _GOES_ON = re.compile(  # what may follow a label after "the answer is"
     rf"{_CLOSE}(?:[.,:;!?…)(\[]|\Z|\n|[—–]|-\s|(?:and|or|but|not|rather|instead|over|because|since|as|given|due|for|here|in"
     r"|with|so|than|if|unless|only|even|though|although|while|whereas|which|therefore|thus|then|now|when|based|from|on|by"
@@ -442,7 +443,7 @@ def _introduces(match: re.Match[str], before: str, text: str, name: Name, option
         return not _FOREIGN_DOUBT.search(before[sentence_start(before, match.start()) : match.start()])
     if match["answer"] or match["choose"]:
         return _GOES_ON.match(text, name.end) is not None and (not match["answer"] or _means_the_answer(match, before))
-    if not _STOPS.match(text, name.end):
+    if not _STOPS.match(text, name.end) and not (match["it"] and _COLON.match(text, name.end)):
         return False
     option = fold(options[name.letter])
     plain = not name.lettered and option not in POLAR

@@ -222,7 +222,9 @@ _BLOCKS = frozenset(
     | {f"h{level}" for level in range(1, 7)}
 )
 _LINES = frozenset({"answer", "final_answer", "explanation", "rationale", "reasoning", "reason", "justification"})
-_WHOLE = re.compile(r"\s{0,20}(?:```\w{0,8}\s{0,4})?(?:<\?[^<>]{0,80}>\s{0,8})?<(?P<name>\w{2,16})>")  # around all of a reply
+_WHOLE = re.compile(
+    r"\s{0,20}(?:```\w{0,8}\s{0,4})?(?:<\?[^<>]{0,80}>\s{0,8})?<(?P<name>\w{2,16})>"
+)  # around all of a reply
 _ATTRIBUTES = re.compile(r"\s[\w:-]{1,30}=[^<>/]{0,60}")
 _CONTENT = re.compile(r"\s{0,8}[\w(*\"']")
 
