@@ -493,8 +493,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
-    """Return what limits a family of differences, the gravest first."""
-    own = [warning_of(compared.metric, found) for found in _findings(result, compared)]
+    """Return what limits a family of differences, the gravest first: also what limits the numbers that it compares."""
     by_text: dict[CarriedWarning, list[str]] = {}
     for name, found in zip(result.group.names, compared.carried, strict=True):
         for one in found:
@@ -505,7 +504,13 @@ def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
         )
         for one, systems in by_text.items()
     ]
-    return sorted([*carried, *own], key=lambda warning: GRADES.index(warning.grade))
+    every = [*carried, *own_warnings_of(result, compared)]
+    return sorted(every, key=lambda warning: GRADES.index(warning.grade))
+
+
+def own_warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
+    """Return what limits the differences of a family and not already the numbers that it compares."""
+    return [warning_of(compared.metric, found) for found in _findings(result, compared)]
 
 
 def _findings(result: GroupResult, compared: Compared) -> Iterator[Finding]:
