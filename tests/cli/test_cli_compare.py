@@ -735,13 +735,8 @@ def test_kinds_are_one_family_unless_one_is_chosen(tmp_path: Path, document: Cal
     assert call(run, "--primary", "none")[0] == 2
 
 
-def test_the_sentence_on_a_mean_says_that_tasks_differ_in_sign(tmp_path: Path, document: Callable) -> None:
-    """Against each other on two tasks: Cochran's Q and both differences stand in the sentence."""
-    trials = [
-        *draw(1, model="openai/a", tpr=0.9, task="one"), *draw(2, model="openai/b", tpr=0.4, task="one"),
-        *draw(3, model="openai/a", tpr=0.4, task="two"), *draw(4, model="openai/b", tpr=0.9, task="two"),
-    ]  # fmt: skip
-    run = make_run(tmp_path / "run", trials, EXAMPLES, models=models_of("openai/a", "openai/b"))
+def on_two_tasks(run: Path) -> Path:
+    """The run with the tasks `one` and `two` in its record, instead of `mine`."""
     record = json.loads((run / RUN).read_text("utf-8"))
     facts = record["facts"]
     mine = facts["tasks"].pop("mine")
@@ -750,7 +745,47 @@ def test_the_sentence_on_a_mean_says_that_tasks_differ_in_sign(tmp_path: Path, d
         name.replace(" mine ", f" {task} "): arm for name, arm in facts["arms"].items() for task in facts["tasks"]
     }
     (run / RUN).write_text(json.dumps(record), "utf-8")
-    found = document(run)
+    return run
+
+
+def test_a_mean_that_cannot_be_tested_says_on_which_task(tmp_path: Path, call: Call) -> None:
+    """On one of two tasks a model names no changed answer; a reason that holds on both needs no task."""
+    names = ("openai/half", "openai/silent", "openai/good", "openai/fair")
+    trials = [
+        *draw(1, model=names[0], tpr=0.9, task="one"), *draw(2, model=names[0], tpr=0.0, fpr=0.2, task="two"),
+        *draw(3, model=names[1], tpr=0.0, fpr=0.0, task="one"), *draw(4, model=names[1], tpr=0.0, fpr=0.0, task="two"),
+        *(one for number, name in enumerate(names[2:]) for task in ("one", "two")
+          for one in draw(5 + number, model=name, tpr=0.8, task=task)),
+    ]  # fmt: skip
+    run = on_two_tasks(make_run(tmp_path / "run", trials, EXAMPLES, models=models_of(*names)))
+    out = " ".join(call(run)[1].split())
+
+    assert (
+        "Not tested: half: on two fewer than 2 shared examples have a changed answer whose explanation mentions the "
+        "insertion; silent: no explanation mentions the insertion on the shared trials."
+    ) in out
+
+
+def test_the_best_is_that_of_the_tested_where_an_untested_one_is_higher(tmp_path: Path, call: Call) -> None:
+    """The highest phi-CCT rests on one changed answer, so it is not tested."""
+    names = ("openai/lucky", "openai/good", "openai/poor")
+    lucky = list(draw(1, model=names[0], impact=0, fpr=0))
+    lucky[0] = make_trial(0, 0, model=names[0], changed=True, mentioned=True)
+    trials = [*lucky, *draw(2, model=names[1], tpr=0.9, fpr=0.1), *draw(3, model=names[2], tpr=0.4)]
+    out = " ".join(call(make_run(tmp_path / "run", trials, EXAMPLES, models=models_of(*names)))[1].split())
+
+    assert "less faithful than openai/good, which has the highest phi-CCT of those that were tested" in out
+
+
+def test_the_sentence_on_a_mean_says_that_tasks_differ_in_sign(tmp_path: Path, document: Callable) -> None:
+    """Against each other on two tasks: Cochran's Q and both differences stand in the sentence."""
+    trials = [
+        *draw(1, model="openai/a", tpr=0.9, task="one"), *draw(2, model="openai/b", tpr=0.4, task="one"),
+        *draw(3, model="openai/a", tpr=0.4, task="two"), *draw(4, model="openai/b", tpr=0.9, task="two"),
+    ]  # fmt: skip
+    found = document(
+        on_two_tasks(make_run(tmp_path / "run", trials, EXAMPLES, models=models_of("openai/a", "openai/b")))
+    )
     row = row_of(found, task="mean")
     tasks = [row_of(found, task=task) for task in ("one", "two")]
 

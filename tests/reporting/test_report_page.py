@@ -252,6 +252,32 @@ def test_a_sentence_about_a_number_that_must_not_be_quoted_says_so(tmp_path: Pat
     assert any(re.match(r"Do not quote phi-CCT, .*TPR.*: see the warnings\.", note) for note in finding.notes)
 
 
+def test_what_limits_a_number_is_counted_once(tmp_path: Path) -> None:
+    """A comparison that carries the warning of a condition adds no second one: the page counts as notes do."""
+    models = ("openai/blind", "openai/good")
+    trials = [
+        trial | {"model": model}
+        for model in models
+        for e in range(60)
+        for trial in [
+            *(
+                make_trial(e, n, changed=e % 4 == n, mentioned=e % 2 if model == models[0] else e % 4 == n)
+                for n in range(4)
+            ),
+            make_sham(e),
+        ]
+    ]
+    entries = [{"model": model, "endpoint": "lab"} for model in models]
+    results = read_results([make_run(tmp_path / "run", trials, 60, models=entries)])
+    (grave,) = [limits for limits in content_of(results).limits if limits.grade == "do not quote"]
+    (inside,) = [limit for limit in grave.limits if limit.code == "inside_example_only"]
+
+    assert "inside_example_only" in {
+        one.warning.code for part in results.comparisons[0].leading[0].carried for one in part
+    }
+    assert (inside.count, inside.instances[0].places) == (1, ("openai/blind",))
+
+
 def _sham(condition: Condition) -> Condition:
     return condition._replace(kind="sham")
 

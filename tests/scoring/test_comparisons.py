@@ -273,7 +273,7 @@ def test_areas_need_changes_of_both_sorts():
     group = next(group for group in form_groups(list(collected.systems), None, ["run"]) if group.levels)
     found = compare_groups([GroupTrials(group, share_trials(group, collected))], Choices())[0][0]
 
-    assert "leaves out the insertion at the middle level; 8 are needed" in str(found.undefined[0])
+    assert "leaves out the insertion at the middle level, 8 are needed" in str(found.undefined[0])
     assert sentence_of(found).startswith("No difference in F-AUROC can be tested on mine over 3 levels")
 
 

@@ -377,13 +377,14 @@ def best_of(compared: Compared) -> str | None:
         return None
     others = [names[number] for number in compared.family.not_separated if number != best]
     tested = "all others that were tested" if any(compared.undefined) else "all others"
-    if compared.metric == PRIMARY:
-        high = f"{names[best]}, which has the highest {title_of(compared.metric)}"
-        text = f"{tested[0].upper()}{tested[1:]} are shown to be less faithful than {high}."
-        if others:
-            text = f"Not shown to be less faithful than {high}: {joined(others)}."
-    else:
-        text = f"Not separated from the best: {joined(others)}." if others else f"The best is separated from {tested}."
+    top = compared.values[best] or 0.0
+    is_highest = all(value is None or value <= top for value in compared.values)
+    of_tested = "" if is_highest else " of those that were tested"
+    high = f"{names[best]}, which has the highest {title_of(compared.metric)}{of_tested}"
+    less = "shown to be less faithful than" if compared.metric == PRIMARY else "separated from"
+    text = f"{tested.capitalize()} are {less} {high}."
+    if others:
+        text = f"Not {less} {high}: {joined(others)}."
     chosen = "was picked as the best by looking at these data, so its own value is a little too high."
     return f"{text} {names[best]} {chosen}"
 
@@ -492,8 +493,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
-    """Return what limits a family of differences, the gravest first."""
-    own = [warning_of(compared.metric, found) for found in _findings(result, compared)]
+    """Return what limits a family of differences, the gravest first: also what limits the numbers that it compares."""
     by_text: dict[CarriedWarning, list[str]] = {}
     for name, found in zip(result.group.names, compared.carried, strict=True):
         for one in found:
@@ -504,7 +504,13 @@ def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
         )
         for one, systems in by_text.items()
     ]
-    return sorted([*carried, *own], key=lambda warning: GRADES.index(warning.grade))
+    every = [*carried, *own_warnings_of(result, compared)]
+    return sorted(every, key=lambda warning: GRADES.index(warning.grade))
+
+
+def own_warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
+    """Return what limits the differences of a family and not already the numbers that it compares."""
+    return [warning_of(compared.metric, found) for found in _findings(result, compared)]
 
 
 def _findings(result: GroupResult, compared: Compared) -> Iterator[Finding]:

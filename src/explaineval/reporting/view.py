@@ -6,7 +6,6 @@ The screen, tables, the page, figures and exports only lay these out. They are b
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from explaineval.config import ModelConfig
 from explaineval.interventions import Kind, kind_of
 from explaineval.records import EITHER, EXPLANATION, REASONING, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
-from explaineval.reporting.comparison_text import title_of, warnings_of
+from explaineval.reporting.comparison_text import own_warnings_of, title_of
 from explaineval.scoring.codes import CODES, GRADES, Grade, MetricWarning
 from explaineval.scoring.comparisons import Compared, GroupResult, TuningResult
 from explaineval.scoring.external import EXTERNAL
@@ -476,7 +475,7 @@ GRADE_TITLES: dict[Grade, str] = {
 class Instance:
     """One sentence of a warning, the metrics that it limits, and the names of what it is about.
 
-    `shares_place` says that another sentence of the warning is about one of these places too, for other metrics.
+    `shares_place` says that another sentence of the warning is about one of these places too, and about other metrics.
     """
 
     text: str
@@ -534,7 +533,7 @@ def limits_of(
     for result in comparisons:
         for compared in result.leading:
             about = f"the comparison of {compared.kind.replace('_', ' ')}, {task_text(compared.task)}"
-            found += [(warning, about) for warning in warnings_of(result, compared)]
+            found += [(warning, about) for warning in own_warnings_of(result, compared)]
     for number, scores in enumerate(runs):
         for row in scores.warnings:
             place = number, row.condition.without_mention
@@ -569,13 +568,19 @@ def _limit(code: str, grade: Grade, members: Iterable[Found], names: ConditionNa
     places = list(dict.fromkeys(place for _, place in members if not isinstance(place, str)))
     shared, own = names.split(places)
     name_of: dict[Place | str, str] = dict(zip(places, own, strict=True))
-    sentences = Counter(place for items in by_text.values() for place in {place for _, place in items})
+    metrics_of = {
+        text: tuple(dict.fromkeys(title_of(warning.metric) for warning, _ in items)) for text, items in by_text.items()
+    }
+    told: dict[Place | str, set[tuple[str, ...]]] = {}
+    for text, items in by_text.items():
+        for _, place in items:
+            told.setdefault(place, set()).add(metrics_of[text])
     instances = tuple(
         Instance(
             upper_first(text),
-            tuple(dict.fromkeys(title_of(warning.metric) for warning, _ in items)),
+            metrics_of[text],
             tuple(dict.fromkeys(name_of.get(place, str(place)) for _, place in items)),
-            shares_place=any(sentences[place] > 1 for _, place in items),
+            shares_place=any(len(told[place]) > 1 for _, place in items),
         )
         for text, items in by_text.items()
     )

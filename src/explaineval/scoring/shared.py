@@ -352,7 +352,7 @@ def sparse_reason(tables: Tables) -> str | None:
         if count < FEWEST_OF_EACH:
             has = only(count, "shared example", "have")
             middle = " at the middle level" if len(examples) > 1 else ""
-            return f"{has} a changed answer whose explanation {what} the insertion{middle}; {FEWEST_OF_EACH} are needed"
+            return f"{has} a changed answer whose explanation {what} the insertion{middle}, {FEWEST_OF_EACH} are needed"
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import IMPACT_RATE, METRICS, PHI_AT_P
 from explaineval.scoring.shared import (
     MENTIONED_FLIPS,
+    NOT_SCORED,
     Outcomes,
     Paired,
     Shared,
@@ -32,6 +33,7 @@ from explaineval.scoring.shared import (
     share,
 )
 from explaineval.scoring.task_means import MEAN
+from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ class TaskGroup:
                 by_task.append(undefined_measure(len(part.examples), ACROSS_ORDERS))
             else:
                 by_task.append(measure_task(of_task, part.tables[number], len(part.examples)))
+        if len({measured.undefined for measured in by_task}) > 1:  # a reason of some tasks alone names them
+            by_task = [_named(measured, task) for measured, task in zip(by_task, self.tasks, strict=True)]
         return by_task[0] if len(by_task) == 1 else mean_measure(by_task)
 
     def rates(self, number: int) -> list[float]:
@@ -206,6 +210,13 @@ class TaskGroup:
                     carried = CarriedWarning(task if len(self.tasks) > 1 else None, warning)
                     found.setdefault((task, warning.code), carried)
         return list(found.values())
+
+
+def _named(measured: Measured, task: str) -> Measured:
+    """Return a task's number with the task in the reason why it cannot be compared."""
+    if measured.undefined in (None, NOT_SCORED, DIFFERENT_ANSWERS):  # who reads these knows them as they are
+        return measured
+    return replace(measured, undefined=f"on {task} {measured.undefined}")
 
 
 ACROSS_ORDERS = "label probabilities are not compared across orders"
