@@ -33,6 +33,7 @@ from explaineval.service.processes.background import BusyError
 from explaineval.service.processes.sharing import TooManyError, TooManyJobsError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError, RunService
 from explaineval.service.table import RunRow
+from explaineval.service.wording import for_users
 from explaineval.text import shortened
 
 FORM = "application/x-www-form-urlencoded"
@@ -121,7 +122,7 @@ def message_of(exc: Exception) -> str:
         message = str(exc) or CODES[status][1]
     else:
         message = f"an error in explaineval itself: {type(exc).__name__}."
-    return SECRETS.mask(shortened(message))
+    return SECRETS.mask(shortened(for_users(message)))
 
 
 async def _answer(request: Request, exc: Exception) -> Response:
