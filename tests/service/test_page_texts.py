@@ -91,7 +91,7 @@ def test_errors_and_reasons_are_said_for_users() -> None:
     """In the API as on pages: messages, why a run or a model is as it is, and warnings of plans."""
     progress = model(reason="give --price IN,OUT", phi=[PHI | {"undefined": "no shams were asked (--shams 0)"}])
     run = view(progress, reason="no price is known; give --price IN,OUT")
-    warning = Warning(code="c", grade="mind", text="Raise --limit.", todo="Run `explaineval probe`.")
+    warning = Warning(code="c", grade="mind", text="Raise --limit.", todo="Give --price IN,OUT.")
 
     assert web.message_of(InputError("raise --max-tokens")) == "raise max_tokens"
     assert run.reason == "no price is known; ask the operator of the service"

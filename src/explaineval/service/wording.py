@@ -18,6 +18,8 @@ _KEYS = {f"--{name.replace('_', '-')}": name for name in _COMPARING} | {
 """The options whose settings users of the service can give, in a comparison or in a run, with their keys."""
 _WORDS = (
     (re.compile(r";? `explaineval probe` tells more"), ""),
+    (re.compile(r"`explaineval probe` finds out"), "the run finds out"),
+    (re.compile(r"Run `explaineval probe`"), "Start the run, which finds out"),
     (re.compile(r"Look at (an answer|one of them)(?: with|:) `explaineval show [^`]*`"), r"Look at \1 in trials.jsonl"),
     (re.compile(r": `?explaineval show RUN_DIR --list`?"), " in trials.jsonl"),
     (re.compile(r"give the same command with --keep-unreadable"), "submit the run with keep_unreadable"),
