@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,11 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
+import explaineval
+from explaineval.errors import InputError
 from explaineval.records import MetricRow
-from explaineval.service import pages, web
-from explaineval.service.models import PhiView, Plan, RunSettings, RunView
+from explaineval.service import pages, web, wording
+from explaineval.service.models import PhiView, Plan, RunSettings, RunView, Warning
 from explaineval.service.submissions import MODEL_ROWS, Form, field_of
 from explaineval.service.web import sentence_of
 
@@ -49,7 +54,68 @@ SUMS: dict[str, Any] = {
 )
 def test_reasons_name_settings_instead_of_commands(text: str, shown: str) -> None:
     """Users of the service have no command line."""
-    assert pages.sentence(text) == shown
+    assert wording.sentence(text) == shown
+
+
+def texts_of(tree: ast.AST) -> Iterator[str]:
+    """Yield the texts in a module, those in braces of f-strings as a word; docstrings are left out."""
+    inside: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            inside.add(id(node.value))
+        if isinstance(node, ast.JoinedStr):
+            inside |= {id(part) for part in node.values}
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "WORD" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            yield node.value
+
+
+def test_no_text_of_the_package_brings_a_command_to_users() -> None:
+    """Of all that reaches users of the service: whatever it names of a terminal is said otherwise, or left out."""
+    source = Path(explaineval.__file__).parent
+    terminal = re.compile(r"--[a-z]|`explaineval |explaineval \w+ RUN_DIR|pip install|EXPLAINEVAL_|same command")
+    texts = {
+        text
+        for path in source.rglob("*.py")
+        if path.relative_to(source).parts[0] not in ("cli", "service", "cluster", "archive", "assist", "reporting")
+        for text in texts_of(ast.parse(path.read_text(encoding="utf-8")))
+        if " " in text and terminal.search(text)
+    }
+    left = {text: wording.for_users(text) for text in texts if terminal.search(wording.for_users(text))}
+
+    assert len(texts) > 100
+    assert left == {}
+
+
+def test_errors_and_reasons_are_said_for_users() -> None:
+    """In the API as on pages: messages, why a run or a model is as it is, and warnings of plans."""
+    progress = model(reason="give --price IN,OUT", phi=[PHI | {"undefined": "no shams were asked (--shams 0)"}])
+    run = view(progress, reason="no price is known; give --price IN,OUT")
+    warning = Warning(code="c", grade="mind", text="Raise --limit.", todo="Give --price IN,OUT.")
+
+    assert web.message_of(InputError("raise --max-tokens")) == "raise max_tokens"
+    assert run.reason == "no price is known; ask the operator of the service"
+    assert run.progress is not None
+    assert run.progress.models[0].reason == "ask the operator of the service"
+    assert run.progress.models[0].phi[0].undefined == "no shams were asked (shams 0)"
+    assert (warning.text, warning.todo) == ("Raise limit.", "Ask the operator of the service.")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "said"),
+    [
+        ("queued", "it waits for a free worker.", "The run is queued. It waits for a free worker."),
+        ("waiting", "it waits for lab.", "The run is waiting: 4 of 10 requests are done. It waits for lab."),
+        ("failed", "no.", "The run is failed: 4 of 10 requests are done."),
+    ],
+)
+def test_a_state_is_said_with_what_is_waited_for(state: str, reason: str, said: str) -> None:
+    """At once on the page of a run, for those who do not see it."""
+    run = view(model(), state=state, reason=reason)
+    page = pages.page("live.html", None, document=run).body.decode()
+
+    assert pages.status_line(run) == said
+    assert f'data-state="{state}" data-status="{said}"' in page
 
 
 def test_a_form_says_what_the_api_takes() -> None:
@@ -174,12 +240,15 @@ def model(**changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
-def view(*models: dict[str, Any]) -> RunView:
-    """Return a run that goes on with these models."""
+PHI = {"kind": "k", "value": None, "low": None, "high": None, "n": 5, "n_examples": 5, "conditions": 1}
+
+
+def view(*models: dict[str, Any], state: str = "running", reason: str | None = None) -> RunView:
+    """Return a run with these models, which goes on unless a state says otherwise."""
     progress = {"state": "running", "reason": None, "started": "s", "updated": "u", "models": models}
     return RunView.model_validate(
         {
-            "id": "0" * 16, "state": "running", "reason": None, "token": "t", "created": "c", "started": None,
+            "id": "0" * 16, "state": state, "reason": reason, "token": "t", "created": "c", "started": None,
             "ended": None, "settings": {},
             "kept_usd": 0.0, "unbilled": None, "waits_for": None,
             "place": None, "plan": {"models": [], "total": SUMS, "warnings": []}, "usd": 0.0,

@@ -62,6 +62,7 @@ from explaineval.service.web import (
     status_of,
     text_of_field,
 )
+from explaineval.service.wording import sentence
 
 COMPARED = 50
 """Runs that can be chosen for a comparison at once."""
@@ -378,7 +379,7 @@ def _problem(form: Form, error: Exception | None) -> dict[str, str | None]:
     if error is None:
         return {"message": None, "field": None}
     message = message_of(error)
-    return {"message": in_words(message), "field": field_of(message, form.models)}
+    return {"message": sentence(in_words(message)), "field": field_of(message, form.models)}
 
 
 def _settings(form: Form) -> RunSettings:

@@ -88,7 +88,8 @@ class Disk:
         for name, reason in self.faults.items():
             by_reason.setdefault(reason, []).append(name)
         parts = [f"{', '.join(names)} cannot be written ({reason})" for reason, names in by_reason.items()]
-        return f"{'; '.join(parts)}: the operator must make room."
+        todo = "put it back" if any("replaced" in reason for reason in by_reason) else "make room"
+        return f"{'; '.join(parts)}: the operator must {todo}."
 
     def suspect(self) -> None:
         """Try soon: something could not be written."""
@@ -122,6 +123,7 @@ class Disk:
             except OSError as exc:
                 faults[name] = (exc.strerror or str(exc)).lower()
         try:
+            self.table.check_place()
             self.table.keep_reserve()
         except sqlite3.Error as exc:
             faults["the table of runs"] = str(exc)

@@ -7,7 +7,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, create_model, field_validator
 
 from explaineval.config import InterventionConfig, ModelConfig, Setting
 from explaineval.config.fields import MOST, ScienceSettings, TransportSettings
@@ -16,6 +16,7 @@ from explaineval.config.values import Dollars
 from explaineval.records import Mention
 from explaineval.service.processes.states import State, Status, WaitsFor
 from explaineval.service.table import FileRow, RunRow
+from explaineval.service.wording import for_users
 
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.jsonl)?$"
 """What an upload may be called."""
@@ -24,6 +25,8 @@ LONGEST_PARAMS = 50_000
 RUN_ID = r"^[0-9a-f]{16}$"
 FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Text = Annotated[str, Field(max_length=500)]
+Told = Annotated[str, AfterValidator(for_users)]
+"""What another package says, as users of the service read it."""
 
 
 class Document(BaseModel):
@@ -187,8 +190,8 @@ class Warning(Document):
 
     code: str
     grade: str
-    text: str
-    todo: str
+    text: Told
+    todo: Told
 
 
 class Plan(Document):
@@ -209,7 +212,7 @@ class PhiView(Document):
     n: int
     n_examples: int
     conditions: int
-    undefined: str | None
+    undefined: Told | None
 
 
 class ModelView(Document):
@@ -218,7 +221,7 @@ class ModelView(Document):
     endpoint: str | None
     model: str
     state: str
-    reason: str | None
+    reason: Told | None
     planned: int
     distinct: int
     done: int
@@ -239,7 +242,7 @@ class Progress(Document):
     """How far a run is, as its process last said."""
 
     state: str
-    reason: str | None
+    reason: Told | None
     started: str
     updated: str
     models: list[ModelView]
@@ -269,7 +272,7 @@ class RunView(Document):
 
     id: str
     state: State
-    reason: str | None
+    reason: Told | None
     token: str
     created: str
     started: str | None
@@ -305,7 +308,7 @@ class RunSummary(Document):
 
     id: str
     state: State
-    reason: str | None
+    reason: Told | None
     waits_for: WaitsFor | None
     token: str
     created: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
@@ -24,6 +23,7 @@ from explaineval.service.auth import User
 from explaineval.service.models import ModelView, PhiView, Plan, RunView
 from explaineval.service.processes.states import ACTIVE
 from explaineval.service.submissions import LABELS
+from explaineval.service.wording import for_users, sentence
 from explaineval.text import agreeing, counted, dollars_text, visible
 
 BASE: ContextVar[str] = ContextVar("base_path", default="")
@@ -49,22 +49,6 @@ ORDERS = {
     "ep": "explanation first, then the answer",
 }
 STYLES = {"chat": "chat, for instruction-tuned models", "completion": "completion, few-shot text for pretrained models"}
-
-COMMANDS = (
-    (re.compile(r";? `explaineval probe` tells more"), ""),
-    (re.compile(r"Look at (an answer|one of them)(?: with|:) `explaineval show [^`]*`"), r"Look at \1 in trials.jsonl"),
-    (re.compile(r"`?explaineval show RUN_DIR --list`?"), "trials.jsonl"),
-    (re.compile(r"give the same command with --keep-unreadable"), "submit the run with keep_unreadable"),
-    (
-        re.compile(
-            r"with a base URL it is taken only from \w+, or from the variable that --api-key-env names"
-            r"(?: \(--api-key-env [^)]*\))?"
-        ),
-        "the operator names its variable in serve.yaml",
-    ),
-)
-"""What sentences say of the command line, and what users of the service can do instead."""
-OPTION = re.compile(r"(?<!\S)--([a-z][a-z-]*[a-z])\b")
 
 
 class IntervalDrawing(NamedTuple):
@@ -118,7 +102,7 @@ def limits(warnings: Sequence[Mapping[str, Any]]) -> list[str]:
     for warning in sorted(warnings, key=lambda warning: GRADES.index(warning["grade"])):
         where = "" if len(about) == 1 else f"on {task_text(warning['row']['task'])}, {warning['row']['kind']}: "
         start = "Do not quote" if warning["grade"] == GRADES[0] else "Mind"
-        texts.append(f"{start}: {where}{warning['text']} {warning['todo']}")
+        texts.append(f"{start}: {where}{for_users(warning['text'])} {for_users(warning['todo'])}")
     return list(dict.fromkeys(texts))
 
 
@@ -133,25 +117,6 @@ def interval(phi: PhiView) -> IntervalDrawing | None:
 
 def _place(value: float) -> float:
     return round(MARGIN + (min(1.0, max(-1.0, value)) + 1) / 2 * (WIDTH - 2 * MARGIN), 1)
-
-
-def sentence(text: str) -> str:
-    """Return a sentence as users of the service read it: with a large first letter, and settings in place of commands.
-
-    A name at the beginning stays as it is. Whoever has only a browser can give no option of the command line.
-
-    >>> sentence("the endpoint lab is gone."), sentence("openai/m: no answer.")
-    ('The endpoint lab is gone.', 'openai/m: no answer.')
-    >>> sentence("try --max-tokens; `explaineval probe` tells more.")
-    'Try max_tokens.'
-    >>> sentence("Look at an answer with `explaineval show RUN_DIR --example ID --answers`; --shots 4 may help.")
-    'Look at an answer in trials.jsonl; shots 4 may help.'
-    """
-    for command, words in COMMANDS:
-        text = command.sub(words, text)
-    text = text.replace("?.", "?")
-    text = OPTION.sub(lambda match: match.group(1).replace("-", "_"), text)
-    return text[:1].upper() + text[1:] if re.match(r"[a-z']+[ ,]", text) else text
 
 
 def simulated_note(models: Sequence[str]) -> str:
@@ -249,7 +214,7 @@ def _environment() -> Environment:
     helpers = (
         text.number_text, text.share_text, text.p_value_text, text.dollars_text, text.duration_text, text.bytes_text,
         text.interval_text, text.counted, moment, percent_done, interval, failures, rate, left, status_line,
-        simulated_note, by_rank, sentence, task_text, text_of, limits, is_told,
+        simulated_note, by_rank, for_users, sentence, task_text, text_of, limits, is_told,
     )  # fmt: skip
     environment.globals.update({helper.__name__: helper for helper in helpers})
     environment.globals.update(

@@ -486,16 +486,14 @@ class RunService:
             )
 
     def _summary(self, row: dict[str, Any]) -> RunSummary:
-        summary = RunSummary.model_validate(row)
-        running = self.workers.running.get(summary.id)
-        if running is None:
-            status = self.workers.status(summary.id, summary.state)
-            newer = {} if status is None else {"reason": status.reason, "waits_for": status.waits_for}
-            return summary.model_copy(update=newer)
-        view = running.view
-        done = 0 if view.progress is None else sum(model.done for model in view.progress.models)
-        newer = {name: getattr(view, name) for name in ("state", "reason", "waits_for", "usd")}
-        return summary.model_copy(update=newer | {"done": done})
+        running = self.workers.running.get(row["id"])
+        if running is not None:
+            view = running.view
+            done = 0 if view.progress is None else sum(model.done for model in view.progress.models)
+            row |= {name: getattr(view, name) for name in ("state", "reason", "waits_for", "usd")} | {"done": done}
+        elif (status := self.workers.status(row["id"], row["state"])) is not None:
+            row |= {"reason": status.reason, "waits_for": status.waits_for}
+        return RunSummary.model_validate(row)
 
     def _remove(self, run: str) -> None:
         shutil.rmtree(self.run_directory(run), ignore_errors=True)

@@ -173,6 +173,13 @@ def _writes(method: Method) -> Method:
     return cast(Method, write)
 
 
+class ReplacedError(sqlite3.OperationalError):
+    """The file was removed or replaced while it was in use; what is written to it now would be lost."""
+
+    def __init__(self) -> None:
+        super().__init__("it was removed or replaced while the service goes")
+
+
 class StateFile:
     """The SQLite file in a data directory.
 
@@ -184,6 +191,7 @@ class StateFile:
         """Open the file, or make it. Raises InputError where it cannot be used."""
         self.path = directory / FILE
         self._lock, self._read_lock = threading.RLock(), threading.RLock()
+        self._identity: tuple[int, int] | None = None
         try:
             self._writer, self._reader = self._connect(), self._connect()
             with self._lock:
@@ -199,6 +207,19 @@ class StateFile:
                     self._writer.execute(f"PRAGMA user_version = {VERSION}")
         except sqlite3.Error as exc:
             raise InputError(f"{self.path} cannot be used: {exc}.") from None
+        self._identity = self._find_identity()
+
+    def _find_identity(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def check_place(self) -> None:
+        """Raise ReplacedError where the file is no longer in its place."""
+        if self._find_identity() != self._identity:
+            raise ReplacedError
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30.0)
@@ -242,6 +263,8 @@ class StateFile:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            if self._identity is not None:
+                self.check_place()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer

@@ -32,7 +32,8 @@ from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSett
 from explaineval.service.processes.background import BusyError
 from explaineval.service.processes.sharing import TooManyError, TooManyJobsError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError, RunService
-from explaineval.service.table import RunRow
+from explaineval.service.table import ReplacedError, RunRow
+from explaineval.service.wording import for_users
 from explaineval.text import shortened
 
 FORM = "application/x-www-form-urlencoded"
@@ -121,7 +122,7 @@ def message_of(exc: Exception) -> str:
         message = str(exc) or CODES[status][1]
     else:
         message = f"an error in explaineval itself: {type(exc).__name__}."
-    return SECRETS.mask(shortened(message))
+    return SECRETS.mask(shortened(for_users(message)))
 
 
 async def _answer(request: Request, exc: Exception) -> Response:
@@ -143,17 +144,18 @@ async def _answer(request: Request, exc: Exception) -> Response:
 
 
 async def _answer_full(request: Request, exc: Exception) -> Response:
-    """Say what the disk lacks; any other error of the system is a fault of ours."""
-    if isinstance(exc, OSError) and exc.errno in FULL:
-        number = exc.errno or errno.ENOSPC
+    """Say why nothing can be stored; any other error of the system is a fault of ours."""
+    if isinstance(exc, ReplacedError):
+        reason, todo = str(exc), "put its table of runs back"
+    elif isinstance(exc, OSError) and exc.errno in FULL:
+        reason, todo = os.strerror(exc.errno or errno.ENOSPC).lower(), "make room"
     elif getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        number = errno.ENOSPC
+        reason, todo = os.strerror(errno.ENOSPC).lower(), "make room"
     else:
         raise exc
     log.error("storage", exc_info=exc)
-    reason = os.strerror(number).lower()
     return await _answer(
-        request, NotReadyError(f"the service cannot store its data ({reason}); its operator must make room.")
+        request, NotReadyError(f"the service cannot store its data ({reason}); its operator must {todo}.")
     )
 
 

@@ -384,13 +384,16 @@ class Outages:
         )
 
 
-def clock(seconds: float) -> str:
-    """Return a time given in seconds since 1970 as people read it.
+LATEST = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
 
-    >>> clock(0)
-    '00:00:00 UTC'
+
+def clock(seconds: float) -> str:
+    """Return a time given in seconds since 1970 as people read it; one that is too far for a date is the last date.
+
+    >>> clock(0), clock(1e300)
+    ('00:00:00 UTC', '9999-12-31 23:59:59 UTC')
     """
-    then = datetime.fromtimestamp(seconds, UTC)
+    then = datetime.fromtimestamp(min(seconds, LATEST), UTC)
     days = "" if abs(seconds - time.time()) < 43_200 or seconds < 86_400 else f"{then:%Y-%m-%d} "
     return f"{days}{then:%H:%M:%S} UTC"
 

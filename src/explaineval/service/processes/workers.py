@@ -181,7 +181,7 @@ class Workers:
                     try:
                         if await self._tick() or look:
                             await self._start_all()
-                    except (OSError, sqlite3.Error) as exc:  # such as a full disk
+                    except Exception as exc:  # a full disk, or a fault, which must not keep all runs from starting
                         self._suspect(exc)
                         asyncio.get_running_loop().call_later(RETRY_SECONDS, self.wake)
             with suppress(TimeoutError):
@@ -625,9 +625,11 @@ class Workers:
         await self.set_state(row, end, **changes)
 
     def _suspect(self, exc: BaseException) -> None:
-        """Look at the disk after an error, and log it."""
-        event("storage", logging.ERROR, error=type(exc).__name__)
-        self.disk.suspect()
+        """Log an error, and look at the disk where it may be its."""
+        is_storage = isinstance(exc, (OSError, sqlite3.Error))
+        event("storage" if is_storage else "fault", logging.ERROR, error=type(exc).__name__)
+        if is_storage:
+            self.disk.suspect()
 
     def _limit_reason(self, row: RunRow) -> str:
         spent, left = self.ledger.run_spent(row.id) or 0.0, self.ledger.left(row.token)

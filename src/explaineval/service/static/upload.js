@@ -12,14 +12,14 @@
     if (!chosen) return;
     button.disabled = true;
     problem.hidden = true;
-    let message = "the service does not answer.";
+    let message = "The service does not answer.";
     try {
       const headers = {"Content-Type": "application/x-ndjson", "X-CSRF-Token": form.dataset.csrf};
       const answer = await fetch(`${document.body.dataset.base}/api/files/${encodeURIComponent(chosen.name)}`, {method: "PUT", body: chosen, headers});
       if (answer.ok) { location.reload(); return; }
       message = (await answer.json()).error.message;
     } catch { /* the message above */ }
-    problem.textContent = message;
+    problem.textContent = message.replace(/^[a-z](?=[a-z']*[ ,])/, (letter) => letter.toUpperCase());
     problem.hidden = false;
     button.disabled = false;
   });
