@@ -46,6 +46,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "list.yaml": "- nli\n",
         "plain": "a regular file",
         "full/notes.txt": "something else",
+        "served/service.sqlite": "",
         "other/run.json": minimal_record(science={"fixed": {"max_tokens": 1}}).model_dump_json(),
         "other/examples.jsonl": "",
         "other/interventions.jsonl": "",
@@ -175,6 +176,14 @@ CASES: dict[str, tuple[str, ...]] = {
     "unknown choice": run_with("--order", "pe3"),
     "out below a file": run_with("--out", "plain/run"),
     "out is a file": run_with("--out", "plain"),
+    "out named as a file": run_with("--out", "results.xlsx"),
+    "plan for a file": ("plan", *run_with("--out", "results.csv")[1:]),
+    "demo into a file": ("demo", "--out", "demo.html"),
+    "merge into a file": ("merge", "other", "--out", "whole.json"),
+    "reproduction in a file": ("reproduce", "gone.zip", "--out", "again.PDF"),
+    "backup in a file": ("serve", "backup", "--data", "served", "--out", "copy.zip"),
+    "logs in a file": ("export", "other", "--format", "inspect", "--out", "logs.json"),
+    "figures in a file": ("report", "other", "--plots", "figures.pdf"),
     "out holds other files": run_with("--out", "full"),
     "out holds another run": run_with("--out", "other"),
     "cache below a file": run_with("--cache", "plain/cache"),
@@ -200,7 +209,7 @@ CASES: dict[str, tuple[str, ...]] = {
 """Arguments that are bad input, by what is wrong with them. error_sentences.json has the sentence of each."""
 
 SENTENCES: dict[str, str] = json.loads(Path(__file__).with_name("error_sentences.json").read_text("utf-8"))
-TAKES_JSON = {name for name, arguments in CASES.items() if arguments[0] not in ("data", "rum")}
+TAKES_JSON = {name for name, arguments in CASES.items() if arguments[0] not in ("data", "rum", "serve")}
 
 
 def sentence_of(name: str, place: Path) -> str:

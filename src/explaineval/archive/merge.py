@@ -73,8 +73,8 @@ def merge_runs(directories: Sequence[Path], out: Path, *, unfinished: bool = Fal
     the shards do not belong together (`read_shards`), a file of theirs was changed, or `out` cannot be written or is
     not empty.
     """
-    shards = read_shards(directories, unfinished=unfinished)
     _check_empty(out)
+    shards = read_shards(directories, unfinished=unfinished)
     draft = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         draft.mkdir(parents=True)
@@ -96,7 +96,8 @@ def merge_runs(directories: Sequence[Path], out: Path, *, unfinished: bool = Fal
 
 
 def _check_empty(out: Path) -> None:
-    """Raise InputError unless the directory is new or empty."""
+    """Raise InputError unless the directory is new or empty, and not named as a file is."""
+    run_directory.check_is_no_file_name(out)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"--out {out} is there already and not empty: name a new directory.")

@@ -93,6 +93,8 @@ def reproduce(source: Path, workshop: Path, out: Path | None) -> Reproduction:
 
     Raises InputError for a file that is no sound bundle, or an `out` that cannot be used.
     """
+    if out is not None:
+        run_directory.check_is_no_file_name(out)
     if out is not None and out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out} is not empty: choose a new directory, so that nothing in it is replaced.")
     claimed, cache, made = workshop / "bundle", workshop / "cache", out or workshop / "run"

@@ -21,7 +21,7 @@ from explaineval.errors import ExitCode
 from explaineval.planning.notes import cache_notes
 from explaineval.reporting.exports import BUNDLE, DEFAULT_TABLE, FORMATS, ExportRequest, format_of
 from explaineval.reporting.exports.rows import TABLES
-from explaineval.rundir.directory import check_ending, check_output, read_run
+from explaineval.rundir.directory import check_ending, check_is_no_file_name, check_output, read_run
 from explaineval.scoring.codes import Note, note
 from explaineval.text import agreeing, bytes_text, counted
 
@@ -70,6 +70,8 @@ def export_command(
         check_ending(out, "a bundle", ".zip", chosen=format is not None)
     elif chosen.suffix is not None:
         check_ending(out, chosen.title, chosen.suffix, chosen=format is not None)
+    else:
+        check_is_no_file_name(out)
     if chosen is None:
         return _bundle(run_dir, out, cache, json, addresses=addresses)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:

@@ -20,7 +20,7 @@ from explaineval.reporting.page.content import PageContent
 from explaineval.reporting.page.trials import TrialBrowser
 from explaineval.reporting.plots import write_plots
 from explaineval.reporting.plots.drawing import no_matplotlib
-from explaineval.rundir.directory import check_ending, check_output, read_run
+from explaineval.rundir.directory import check_ending, check_is_no_file_name, check_output, read_run
 from explaineval.scoring.codes import Note, note
 from explaineval.text import bytes_text, counted
 
@@ -75,6 +75,8 @@ def write_report(run_dirs: Sequence[Path], target: Path, plots: Path | None = No
             read_run(path)  # first, so that no directory is made where there is no run
     check_output(target, *run_dirs)
     check_ending(target, "an HTML page", ".html", ".htm")
+    if plots is not None:
+        check_is_no_file_name(plots, "--plots")
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:

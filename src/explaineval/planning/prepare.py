@@ -266,6 +266,8 @@ def prepare(config: RunConfig, client: ClientConfig, out: Path | None = None) ->
         out: the run directory, where one was chosen: what it and those beside it show of endpoints' names counts too.
     """
     config.require_params()
+    if out is not None:
+        run_directory.check_is_no_file_name(out)
     if config.until_half_width is not None and client.batch:
         raise InputError(
             "--until-half-width looks at the answers after every 50 examples, but --batch sends all requests at once: "

@@ -103,7 +103,8 @@ def check_output(target: Path, *sources: Path) -> None:
 OFFICE_ENDINGS = frozenset({".doc", ".docx", ".odt", ".ods", ".pdf", ".png", ".pptx", ".xls", ".xlsx"})
 """Endings of files that nothing here writes; figures are written into a directory."""
 ENDINGS = OFFICE_ENDINGS | {
-    ".csv", ".gz", ".htm", ".html", ".json", ".jsonl", ".md", ".parquet", ".svg", ".tex", ".tsv", ".txt", ".zip",
+    ".csv", ".gz", ".htm", ".html", ".json", ".jsonl", ".md", ".parquet", ".svg", ".tex", ".tsv", ".txt", ".yaml",
+    ".yml", ".zip",
 }  # fmt: skip
 """Endings of file names that promise a format."""
 
@@ -118,6 +119,13 @@ def check_ending(target: Path, what: str, *endings: str, chosen: bool = False) -
         raise InputError(
             f"--out {target}: this writes {what}, which is no {ending} file: end the name in {endings[0]}."
         )
+
+
+def check_is_no_file_name(directory: Path, option: str = "--out") -> None:
+    """Raise InputError where a new directory would have the name of a file, which the user expects instead."""
+    ending = directory.suffix.lower()
+    if ending in ENDINGS and not directory.is_dir():
+        raise InputError(f"{option} {directory} names a file, but a directory is written: leave {ending} out.")
 
 
 def default_directory(base: Path, today: date, name: str) -> Path:

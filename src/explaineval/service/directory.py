@@ -23,7 +23,7 @@ from explaineval.cache import open_store
 from explaineval.cache.database import FILE as ANSWERS
 from explaineval.errors import InputError, StoreError
 from explaineval.files import FULL, open_regular
-from explaineval.rundir.directory import LEDGER, RUN
+from explaineval.rundir.directory import LEDGER, RUN, check_is_no_file_name
 from explaineval.service.models import FILE_NAME
 from explaineval.service.processes.background import Background
 from explaineval.service.processes.states import ACTIVE
@@ -310,6 +310,7 @@ def back_up(directory: Path, target: Path) -> Backup:
     """
     if not (directory / FILE).is_file():
         raise InputError(f"{directory} is no data directory of the service: it has no {FILE}. Name it by --data.")
+    check_is_no_file_name(target)
     if os.path.lexists(target):
         raise InputError(f"--out {target} exists, and nothing is replaced: name a new directory.")
     if directory.resolve() in target.resolve().parents:
