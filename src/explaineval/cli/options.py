@@ -7,7 +7,7 @@ The default of an option that a configuration file can also give is None, which 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -16,7 +16,8 @@ import click
 from explaineval.cli.app import REPEATED, write_sections
 from explaineval.config import SETTINGS, Setting, read_duration
 from explaineval.config.setting import Group
-from explaineval.datasets import task_help
+from explaineval.datasets.readers import added_formats, task_help
+from explaineval.plugins import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,11 +53,21 @@ ABOVE_0 = NumberRange(min=0, min_open=True)
 
 
 class GroupedOption(click.Option):
-    """An option that names the heading under which `GroupedCommand` lists it."""
+    """An option that names the heading under which `GroupedCommand` lists it.
 
-    def __init__(self, *names: Any, group: str | None = None, **settings: Any) -> None:
+    `added` returns what plug-ins add to its values, for its help.
+    """
+
+    def __init__(
+        self, *names: Any, group: str | None = None, added: Callable[[], Sequence[str]] = tuple, **settings: Any
+    ) -> None:
         super().__init__(*names, **settings)
-        self.group = group
+        self.group, self.added = group, added
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its help."""
+        record, added = super().get_help_record(ctx), self.added()
+        return record if record is None or not added else (record[0], f"{record[1]}  [plug-ins: {', '.join(added)}]")
 
 
 class GroupedCommand(click.Command):
@@ -115,6 +126,20 @@ class Several(click.Choice[str]):
     def split_envvar_value(self, rv: str) -> Sequence[str]:
         """Split the variable's text into values."""
         return rv.replace(",", " ").split()
+
+
+class NameChoice(Several):
+    """A choice of names to which plug-ins may add; they are read for another name than `names`."""
+
+    def __init__(self, names: Iterable[str], registry: Registry[Any]) -> None:
+        super().__init__(tuple(names))
+        self._registry = registry
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Convert the text of an option's value."""
+        if value not in self.choices and self._registry.find(value) is None:
+            return Several((*self.choices, *self._registry.added())).convert(value, param, ctx)
+        return str(value)
 
 
 class Names(click.types.StringParamType):
@@ -212,7 +237,7 @@ def _click_type(setting: Setting, *, several: bool) -> Any:
     return PATH if kind.base is Path else None
 
 
-TASKS = offered("task", help=task_help())
+TASKS = offered("task", help=task_help(), added=added_formats)
 ENDPOINT = tuple(map(offered, ("base_url", "endpoint_name", "api_key_env", "price")))
 TRANSPORT = tuple(map(offered, ("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "patience")))
 CACHE_OF_RUN = offered("cache", default_text="the run's own")
