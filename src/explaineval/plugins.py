@@ -10,19 +10,59 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from typing import Any, TypeVar
 
+from pydantic_core import CoreSchema, core_schema
+
+from explaineval.errors import InputError
+
 VARIABLE = "EXPLAINEVAL_PLUGINS"
 """The environment variable that names the packages whose plug-ins may be used, separated by commas; unset: all."""
+
+RECORDED = "plug-in "
+"""What the names of plug-ins in run.json begin with."""
 
 Value = TypeVar("Value")
 
 
 class PluginWarning(UserWarning):
-    """A plug-in is broken and left out."""
+    """A plug-in is broken or missing, and left out."""
+
+
+@cache
+def _entry_points(group: str) -> tuple[metadata.EntryPoint, ...]:
+    """Return the entry points of a group that may be used, by package."""
+    allowed = os.environ.get(VARIABLE)
+    names = None if allowed is None else {_normal(name) for name in allowed.split(",")}
+    points = sorted(metadata.entry_points(group=f"explaineval.{group}"), key=_package)
+    return tuple(p for p in points if names is None or (p.dist is not None and _normal(p.dist.name) in names))
+
+
+def is_plugin(group: str, name: str) -> bool:
+    """Say whether an installed package has a plug-in of this name, broken or not."""
+    return any(point.name == name for point in _entry_points(group))
+
+
+@dataclass(frozen=True)
+class PluginName:
+    """Makes pydantic take one of `names`, or the name of a plug-in of the group."""
+
+    group: str
+    names: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> CoreSchema:
+        """Return the schema of the names, which JSON schemas and errors show, around which plug-ins pass."""
+        return core_schema.no_info_wrap_validator_function(
+            self._validate, core_schema.literal_schema([*self.names]), serialization=core_schema.to_string_ser_schema()
+        )
+
+    def _validate(self, value: Any, among_names: core_schema.ValidatorFunctionWrapHandler) -> Any:
+        is_other = isinstance(value, str) and value not in self.names
+        return value if is_other and is_plugin(self.group, value) else among_names(value)
 
 
 class Registry(dict[str, Value]):
@@ -35,7 +75,7 @@ class Registry(dict[str, Value]):
 
     def __init__(self, group: str, kind: Any, values: Iterable[tuple[str, Value]], taken: Iterable[str] = ()) -> None:
         super().__init__(values)
-        self._group, self._kind, self._taken = group, kind, (*self, *taken)
+        self.group, self._kind, self._taken = group, kind, (*self, *taken)
 
     def __missing__(self, name: str) -> Value:
         point = self._points.pop(name, None)
@@ -61,6 +101,13 @@ class Registry(dict[str, Value]):
         except KeyError:
             return None
 
+    def require(self, name: str) -> Value:
+        """Return the value of a name. Raises InputError where there is none."""
+        value = self.find(name)
+        if value is None:
+            raise InputError(f"{name!r} is none of the {self.group}: choose from {', '.join(self.complete())}.")
+        return value
+
     def complete(self) -> dict[str, Value]:
         """Return everything that is built in, and every plug-in."""
         for name in sorted(self._points):
@@ -72,8 +119,16 @@ class Registry(dict[str, Value]):
         return [name for name in self.complete() if name in self._origins]
 
     def origin(self, name: str | None) -> str | None:
-        """Return name, package and version of a plug-in that was asked for; None for what is built in."""
-        return f"{name} {self._origins[name]}" if name in self._origins else None
+        """Return package and version of a plug-in that was asked for; None for what is built in."""
+        return self._origins.get(name or "")
+
+    def recorded(self, name: str) -> str:
+        """Return what run.json calls a plug-in of this name."""
+        return f"{RECORDED}{self.group}/{name}"
+
+    def signed(self, name: str) -> str:
+        """Return a name as signatures have it: that of a plug-in with package and version."""
+        return f"{name} ({self._origins[name]})" if name in self._origins else name
 
     @cached_property
     def _origins(self) -> dict[str, str]:
@@ -83,12 +138,8 @@ class Registry(dict[str, Value]):
     @cached_property
     def _points(self) -> dict[str, metadata.EntryPoint]:
         """The entry points that may be used and were not asked for yet, by name."""
-        allowed = os.environ.get(VARIABLE)
-        names = None if allowed is None else {_normal(name) for name in allowed.split(",")}
         points: dict[str, metadata.EntryPoint] = {}
-        for point in sorted(metadata.entry_points(group=f"explaineval.{self._group}"), key=_package):
-            if names is not None and (point.dist is None or _normal(point.dist.name) not in names):
-                continue
+        for point in _entry_points(self.group):
             if any(fnmatchcase(point.name, name) for name in self._taken):
                 self._leave_out(point, "this name is built in")
             elif point.name in points:
@@ -98,8 +149,12 @@ class Registry(dict[str, Value]):
         return points
 
     def _leave_out(self, point: metadata.EntryPoint, reason: str) -> None:
-        text = f"the plug-in {point.name} ({self._group}) of {_package(point)} is left out: {reason.rstrip('.')}."
-        warnings.warn(PluginWarning(text), stacklevel=2)
+        warn(f"the plug-in {point.name} ({self.group}) of {_package(point)} is left out: {reason.rstrip('.')}.")
+
+
+def warn(text: str) -> None:
+    """Say that a plug-in is left out."""
+    warnings.warn(PluginWarning(text), stacklevel=3)
 
 
 def _package(point: metadata.EntryPoint) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +69,11 @@ def broken(directory: Path, group: str, name: str, value: str, package: str = "l
     return directory
 
 
+def read_rows(directory: Path) -> dict[tuple[str, str | None], dict[str, Any]]:
+    """The rows of metrics.json by metric and kind."""
+    return {(row["metric"], row["kind"]): row for row in json.loads((directory / "metrics.json").read_text("utf-8"))}
+
+
 def test_a_format_is_read_and_listed(call: Call, tmp_path: Path) -> None:
     """`run --task` reads a file with it, `run --help` and the messages name it."""
     result = call(*RUN, "--task", "reviews:reviews.tsv", "--interventions", "edits.jsonl")
@@ -111,7 +119,7 @@ def test_an_ordinary_run_reads_no_entry_points(call: Call) -> None:
     ("name", "value", "reason"),
     [
         ("odd", "nowhere:FORMAT", "ModuleNotFoundError: No module named 'nowhere'"),
-        ("odd", "lab:NUMBER", "lab:NUMBER is a int and no Format"),
+        ("odd", "lab:NUMBER", "lab:NUMBER is of type int, not Format"),
         ("jsonl", "lab:NUMBER", "this name is built in"),
         ("sense", "lab:NUMBER", "this name is built in"),
     ],
@@ -148,3 +156,112 @@ def test_the_variable_names_the_packages_that_may_be_used(call: Call, installed:
     ):
         result = run("run", "--help", cwd=tmp_path, env={**with_plugins(installed), "EXPLAINEVAL_PLUGINS": packages})
         assert ("reviews:FILE.tsv" in " ".join(result.stdout.split())) is listed
+
+
+def test_a_kind_is_built_run_and_listed(call: Call, tmp_path: Path) -> None:
+    """`interventions build --kind` and `run --kind` build it; its rows are signed with package and version."""
+    task = ("--task", "reviews:reviews.tsv", "--shots", "0")
+    built = call("interventions", "build", *task, "--kind", "greeting", "--per-example", "1", "--out", "built.jsonl")
+    result = call(*RUN, "--task", "reviews:reviews.tsv", "--kind", "greeting", "--per-example", "1")
+
+    assert built.code == result.code == 0, built.stderr + result.stderr
+    rows = read_rows(tmp_path / "out")
+    signature = rows["impact_rate", "greeting"]["signature"]
+    assert re.search(rf"\|kind:greeting@[0-9a-f]{{8}} \({VERSION}\)\|", signature)
+    assert re.search(rf"^task:reviews@[0-9a-f]{{8}} \({VERSION}\)\|", signature)
+    assert "example" not in rows["impact_rate", "greeting"]["signature"].replace(VERSION, "")
+    assert "[plug-ins: greeting]" in " ".join(call("run", "--help").stdout.split())
+    lists = call("interventions", "build", *task, "--kind", "none").stderr
+    assert "cue_user" in lists
+    assert "greeting" in lists
+
+
+def test_a_mention_policy_decides_and_is_listed(call: Call, tmp_path: Path) -> None:
+    """`run --mention` and `score --mention` take it; only rows that depend on it are signed with it."""
+    assert call(*RUN, "--task", "sense", "--limit", "4", "--mention", "initial").code == 0
+    rows = read_rows(tmp_path / "out")
+    by_run = call("score", "out", "--json").document["metrics"]
+    beside = call("score", "out", "--mention", "word", "--mention", "initial", "--json").document["metrics"]
+
+    assert f"|mention:initial ({VERSION})|" in rows["mention_rate", "handwritten"]["signature"]
+    assert rows["mention_rate", "handwritten"]["mention"] == "initial"
+    assert VERSION not in rows["impact_rate", "handwritten"]["signature"]
+    assert [row["value"] for row in by_run] == [row["value"] for row in rows.values()]
+    values = {row["mention"]: row["value"] for row in beside if row["metric"] == "mention_rate"}
+    assert values.keys() == {"word", "initial"}
+    assert values["initial"] == rows["mention_rate", "handwritten"]["value"] != values["word"]
+    assert "[plug-ins: initial]" in " ".join(call("score", "--help").stdout.split())
+    assert "'initial'" in call("score", "out", "--mention", "none").stderr
+
+
+def test_a_metric_is_computed_where_it_is_asked_for(call: Call, tmp_path: Path) -> None:
+    """It is in metrics.json with package and version, in the table and on the page; `explain` tells of it."""
+    assert call(*RUN, "--task", "sense", "--limit", "4").code == 0
+    plain = (tmp_path / "out" / "metrics.json").read_bytes()
+    assert b"silent_share" not in plain
+    table = call(*RUN, "--task", "sense", "--limit", "4", "--metric", "silent_share", "--table")
+    assert table.code == 0, table.stderr
+
+    rows = read_rows(tmp_path / "out")
+    own = rows.pop(("silent_share", "handwritten"))
+    assert f"|metric:silent_share ({VERSION})|" in own["signature"]
+    assert 0 <= own["value"] <= 1
+    assert list(rows.values()) == json.loads(plain)
+    assert "silent" in table.stdout
+    assert call("report", "out", "--out", "page.html").code == 0
+    assert "silent share" in (tmp_path / "page.html").read_text("utf-8")
+    assert "Share of trials whose answer changed and" in call("explain", "silent share").stdout
+    assert "silent_share" in call("explain").stdout
+    assert "[plug-ins: silent_share]" in " ".join(call("score", "--help").stdout.split())
+
+
+def test_a_run_without_its_plugins(call: Call, tmp_path: Path) -> None:
+    """Kinds and policies are needed to read a run; a format is not, and a metric is left out in one sentence."""
+    greeted = (*RUN, "--task", "reviews:reviews.tsv", "--kind", "greeting", "--per-example", "1")
+    assert call(*greeted).code == 0
+    result = run("score", "out", cwd=tmp_path)
+    assert result.code == 2
+    assert result.stderr == (
+        f"explaineval: out/run.json: the run needs the plug-in kinds/greeting of {VERSION}, which is not here: install "
+        "the package.\n"
+    )
+
+    other = (*RUN[:-1], "other", "--task", "reviews:reviews.tsv", "--interventions", "edits.jsonl")
+    assert call(*other, "--metric", "silent_share").code == 0
+    result = run("score", "other", "--json", cwd=tmp_path)
+    assert result.code == 0
+    assert "silent_share" not in {row["metric"] for row in result.document["metrics"]}
+    assert result.stderr == (
+        "explaineval: other: scored without the metric silent_share, which is of a plug-in that is not here.\n"
+    )
+
+
+def test_another_version_of_a_plugin_is_another_run(call: Call, installed: Path, tmp_path: Path) -> None:
+    """The directory of a run is not continued with it; mentions are decided anew, and signed with the new version."""
+    options = ("--kind", "greeting", "--per-example", "1", "--mention", "initial")
+    greeted = (*RUN, "--task", "reviews:reviews.tsv", *options)
+    assert call(*greeted).code == 0
+    newer = tmp_path / "newer"
+    shutil.copytree(installed, newer)
+    about = next(newer.glob("*.dist-info")) / "METADATA"
+    about.write_text(about.read_text("utf-8").replace("Version: 1.5", "Version: 1.6"), "utf-8")
+    module = newer / "explaineval_plugin_example" / "__init__.py"
+    module.write_text(module.read_text("utf-8").replace("{re.escape(inserted[0])}", "zq"), "utf-8")
+
+    again = run(*greeted, cwd=tmp_path, env=with_plugins(newer))
+    assert again.code == 2
+    assert (
+        f"it was made with the plug-in tasks/reviews of {VERSION}, now explaineval-plugin-example 1.6" in again.stderr
+    )
+    rows = run("score", "out", "--json", cwd=tmp_path, env=with_plugins(newer)).document["metrics"]
+    (row,) = [row for row in rows if row["metric"] == "mention_rate"]
+    assert row["value"] == 0.0
+    assert "|mention:initial (explaineval-plugin-example 1.6)|" in row["signature"]
+
+
+def test_what_no_package_adds_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    """An unknown kind, policy or metric costs nothing."""
+    for option in ("--kind", "--mention", "--metric"):
+        result = run(*RUN, "--task", "sense", option, "none", cwd=tmp_path)
+        assert (result.code, "none" in result.stderr) == (2, True)
+        assert not (tmp_path / "out").exists()

@@ -17,6 +17,8 @@ from explaineval.cli.app import REPEATED, write_sections
 from explaineval.config import SETTINGS, Setting, read_duration
 from explaineval.config.setting import Group
 from explaineval.datasets.readers import added_formats, task_help
+from explaineval.interventions import KINDS
+from explaineval.mentions import SEARCHES
 from explaineval.plugins import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -172,6 +174,22 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
+def _added_kinds() -> list[str]:
+    return [name for name in KINDS.added() if KINDS[name].builder is not None]
+
+
+def _added_metrics() -> list[str]:
+    from explaineval.scoring.registry import METRICS  # which imports scipy
+
+    return METRICS.added()
+
+
+ADDED: Mapping[str, Callable[[], Sequence[str]]] = {
+    "task": added_formats, "kind": _added_kinds, "mention": SEARCHES.added, "metric": _added_metrics,
+}  # fmt: skip
+"""What plug-ins add to the values of a setting, by its name."""
+
+
 def offered(
     name: str,
     *,
@@ -197,6 +215,7 @@ def offered(
     """
     setting = SETTINGS[name]
     row = setting.offered
+    more.setdefault("added", ADDED.get(name, tuple))
     assert row is not None  # noqa: S101 - the table has options only
     several = setting.is_repeatable if several is None else several
     if default_text is None:
@@ -222,6 +241,8 @@ def _click_type(setting: Setting, *, several: bool) -> Any:
     kind, row = setting.type, setting.offered
     if row is not None and row.read is not None:
         return None
+    if setting.name == "mention":
+        return NameChoice(kind.choices, SEARCHES)
     if kind.choices:
         return Several(kind.choices) if several else click.Choice(kind.choices)
     if kind.is_duration:
@@ -237,7 +258,7 @@ def _click_type(setting: Setting, *, several: bool) -> Any:
     return PATH if kind.base is Path else None
 
 
-TASKS = offered("task", help=task_help(), added=added_formats)
+TASKS = offered("task", help=task_help())
 ENDPOINT = tuple(map(offered, ("base_url", "endpoint_name", "api_key_env", "price")))
 TRANSPORT = tuple(map(offered, ("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "patience")))
 CACHE_OF_RUN = offered("cache", default_text="the run's own")

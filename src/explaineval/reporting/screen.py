@@ -62,9 +62,6 @@ MOST_BLOCKS = 6
 LABEL = 12
 """Columns that the name of a number takes in a block."""
 
-ON_SCREEN = frozenset(name for name, metric in METRICS.items() if "screen" in metric.views)
-"""The metrics on the screen: only what limits one of these stands there in full."""
-
 LineStyle = Literal["head", "plain", "warning", "dim"]
 
 
@@ -194,9 +191,14 @@ def _estimate_line(name: str, number: ShownNumber | None, remark: str, width: in
     yield from wrap(text, width, " " * LABEL)
 
 
+def _on_screen(metric: str) -> bool:
+    """Say whether a metric is on the screen: only what limits one of these stands there in full."""
+    return "screen" in METRICS[metric].views
+
+
 def _first_grave(warnings: Iterable[RowWarning]) -> MetricWarning | None:
     """The gravest warning about a number on the screen that must not be quoted; None if there is none."""
-    return next((item for item in ranked(warnings) if item.grade == GRADES[0] and item.metric in ON_SCREEN), None)
+    return next((item for item in ranked(warnings) if item.grade == GRADES[0] and _on_screen(item.metric)), None)
 
 
 def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterator[StyledLine]:
@@ -204,10 +206,10 @@ def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterato
     first, parts = _first_grave(warnings), []
     if first is not None:
         limited = {row.warning.metric for row in warnings if row.warning.text == first.text}
-        titles = [METRICS[name].title for name in METRICS if name in limited & ON_SCREEN]
+        titles = [METRICS[name].title for name in METRICS if name in limited and _on_screen(name)]
         parts.append(f"Do not quote {joined(titles)}: {lower_first(first.text).rstrip('.')}")
         grave = {row.warning.metric for row in warnings if row.warning.grade == GRADES[0]}
-        others = [METRICS[name].title for name in METRICS if name in (grave & ON_SCREEN) - limited]
+        others = [METRICS[name].title for name in METRICS if name in grave - limited and _on_screen(name)]
         parts += [f"do not quote {joined(others)} either"] if others else []
     yield from _with_more(parts, first, warnings, run, width)
 
@@ -262,7 +264,7 @@ def _table(
         cells = []
         for column in COLUMNS:
             number = view.numbers.get(column.metric)
-            is_marked = number is not None and number.value is not None and number.grave and column.metric in ON_SCREEN
+            is_marked = number is not None and number.value is not None and number.grave and _on_screen(column.metric)
             cells.append(f"{column.cell(number)}{DAGGER if is_marked else ' '}")
         yield from _row(name, cells, sizes, "  ")
         phi = view.numbers.get(PHI_CCT)

@@ -23,7 +23,9 @@ from pydantic import (
 
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.cost import Price
-from explaineval.records import Condition, Order, Status, Style
+from explaineval.interventions import KINDS
+from explaineval.mentions import SEARCHES
+from explaineval.records import Condition, Mention, Order, Status, Style
 
 LogprobsState = Literal["returned", "ignored", "rejected", "unusable", "off"]
 """What came of asking an endpoint for log-probabilities."""
@@ -305,6 +307,25 @@ class RunRecord(RecordPart):
     totals: Totals | None = None
     spending: tuple[Spending, ...] = ()
     """What was spent in the directory until the run ended; later commands book in its ledger."""
+
+    @property
+    def own_policy(self) -> Mention | None:
+        """The policy by which its trials' own fields were decided; None where that is a plug-in of another version."""
+        policy = self.config.mention
+        SEARCHES.find(policy)
+        return policy if self.science.fixed.get(SEARCHES.recorded(policy)) == SEARCHES.origin(policy) else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_plugins(cls, values: Any) -> Any:
+        science = values.get("science") if isinstance(values, Mapping) else None
+        fixed = science.get("fixed") if isinstance(science, Mapping) else None
+        for name, package in fixed.items() if isinstance(fixed, Mapping) else ():
+            for registry in (KINDS, SEARCHES):
+                own = name.removeprefix(registry.recorded(""))
+                if own != name and registry.find(own) is None:
+                    raise ValueError(f"the run needs the {name} of {package}, which is not here: install the package")
+        return values
 
     @model_validator(mode="before")
     @classmethod
