@@ -23,6 +23,14 @@ from explaineval.errors import InputError
 VARIABLE = "EXPLAINEVAL_PLUGINS"
 """The environment variable that names the packages whose plug-ins may be used, separated by commas; unset: all."""
 
+GROUPS = {
+    "tasks": "task format",
+    "kinds": "kind of intervention",
+    "mentions": "mention policy",
+    "metrics": "metric",
+    "exports": "export format",
+}
+"""What plug-ins can add, by the last part of the name of their group of entry points."""
 RECORDED = "plug-in "
 """What the names of plug-ins in run.json begin with."""
 
@@ -105,7 +113,8 @@ class Registry(dict[str, Value]):
         """Return the value of a name. Raises InputError where there is none."""
         value = self.find(name)
         if value is None:
-            raise InputError(f"{name!r} is none of the {self.group}: choose from {', '.join(self.complete())}.")
+            noun = GROUPS[self.group]
+            raise InputError(f"there is no {noun} {name!r}: choose from {', '.join(self.complete())}.")
         return value
 
     def complete(self) -> dict[str, Value]:
@@ -149,7 +158,8 @@ class Registry(dict[str, Value]):
         return points
 
     def _leave_out(self, point: metadata.EntryPoint, reason: str) -> None:
-        warn(f"the plug-in {point.name} ({self.group}) of {_package(point)} is left out: {reason.rstrip('.')}.")
+        what = f"{GROUPS[self.group]} {point.name} of the plug-in {_package(point)}"
+        warn(f"the {what} is left out: {reason.rstrip('.')}.")
 
 
 def warn(text: str) -> None:

@@ -96,7 +96,7 @@ def test_present_under_any_policy() -> None:
 
 def test_unknown_policy() -> None:
     """An unknown policy is an error of input that names the policies."""
-    with pytest.raises(InputError, match="Unknown mention policy 'stem': use one of word, lemma, substring"):
+    with pytest.raises(InputError, match="there is no mention policy 'stem': choose from word, lemma, substring"):
         mentions("stem", "red", "red")  # type: ignore[arg-type]
 
 

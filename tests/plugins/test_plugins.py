@@ -131,7 +131,7 @@ def test_a_broken_plugin_is_named_and_left_out(tmp_path: Path, name: str, value:
 
     assert result.code == 0
     assert "jsonl:FILE" in result.stdout
-    sentence = f"explaineval: the plug-in {name} (tasks) of lab-things 0.3 is left out: {reason}."
+    sentence = f"explaineval: the task format {name} of the plug-in lab-things 0.3 is left out: {reason}."
     assert result.stderr.splitlines() == [sentence]
 
 
@@ -143,7 +143,8 @@ def test_of_two_plugins_of_one_name_the_second_is_left_out(installed: Path, tmp_
 
     assert "reviews:FILE.tsv" in " ".join(result.stdout.split())
     assert result.stderr == (
-        f"explaineval: the plug-in reviews (tasks) of lab-things 0.3 is left out: {VERSION} has one of this name.\n"
+        f"explaineval: the task format reviews of the plug-in lab-things 0.3 is left out: {VERSION} has one of this "
+        "name.\n"
     )
 
 
@@ -222,8 +223,8 @@ def test_a_run_without_its_plugins(call: Call, tmp_path: Path) -> None:
     result = run("score", "out", cwd=tmp_path)
     assert result.code == 2
     assert result.stderr == (
-        f"explaineval: out/run.json: the run needs the plug-in kinds/greeting of {VERSION}, which is not here: install "
-        "the package.\n"
+        f"explaineval: out/run.json: the run needs the kind of intervention greeting of the plug-in {VERSION}, which "
+        "cannot be loaded here: install it.\n"
     )
 
     other = (*RUN[:-1], "other", "--task", "reviews:reviews.tsv", "--interventions", "edits.jsonl")
@@ -232,7 +233,7 @@ def test_a_run_without_its_plugins(call: Call, tmp_path: Path) -> None:
     assert result.code == 0
     assert "silent_share" not in {row["metric"] for row in result.document["metrics"]}
     assert result.stderr == (
-        "explaineval: other: scored without the metric silent_share, which is of a plug-in that is not here.\n"
+        "explaineval: other: scored without the metric silent_share, whose plug-in cannot be loaded here.\n"
     )
 
 
@@ -263,5 +264,5 @@ def test_what_no_package_adds_is_refused_before_anything_is_asked(tmp_path: Path
     """An unknown kind, policy or metric costs nothing."""
     for option in ("--kind", "--mention", "--metric"):
         result = run(*RUN, "--task", "sense", option, "none", cwd=tmp_path)
-        assert (result.code, "none" in result.stderr) == (2, True)
+        assert (result.code, "'none'" in result.stderr) == (2, True)
         assert not (tmp_path / "out").exists()

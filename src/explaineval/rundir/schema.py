@@ -25,6 +25,7 @@ from explaineval.config import ClientConfig, RunConfig
 from explaineval.cost import Price
 from explaineval.interventions import KINDS
 from explaineval.mentions import SEARCHES
+from explaineval.plugins import GROUPS
 from explaineval.records import Condition, Mention, Order, Status, Style
 
 LogprobsState = Literal["returned", "ignored", "rejected", "unusable", "off"]
@@ -324,7 +325,8 @@ class RunRecord(RecordPart):
             for registry in (KINDS, SEARCHES):
                 own = name.removeprefix(registry.recorded(""))
                 if own != name and registry.find(own) is None:
-                    raise ValueError(f"the run needs the {name} of {package}, which is not here: install the package")
+                    what = f"{GROUPS[registry.group]} {own} of the plug-in {package}"
+                    raise ValueError(f"the run needs the {what}, which cannot be loaded here: install it")
         return values
 
     @model_validator(mode="before")
@@ -337,6 +339,8 @@ class RunRecord(RecordPart):
     @model_serializer(mode="wrap")
     def _spread_totals(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = serialise(self)
+        if not self.config.metrics:  # earlier versions refuse a key that they do not know
+            del document["config"]["metrics"]
         return document | (document.pop("totals", None) or {})
 
 

@@ -160,7 +160,7 @@ class RunScorer:
             SEARCHES.require(policy)
         for name in self._config.metrics:
             if METRICS.find(name) is None:
-                warn(f"{directory}: scored without the metric {name}, which is of a plug-in that is not here.")
+                warn(f"{directory}: scored without the metric {name}, whose plug-in cannot be loaded here.")
         self._verdicts = collect_verdicts(read_verdicts(directory))
         self._read_predictions = read_predictions(directory)
         self._settings: dict[str, Any] = {
