@@ -50,9 +50,15 @@ def _entry_points(group: str) -> tuple[metadata.EntryPoint, ...]:
     return tuple(p for p in points if names is None or (p.dist is not None and _normal(p.dist.name) in names))
 
 
-def is_plugin(group: str, name: str) -> bool:
-    """Say whether an installed package has a plug-in of this name, broken or not."""
-    return any(point.name == name for point in _entry_points(group))
+def allow(packages: Iterable[str]) -> None:
+    """Let this process, and those that it starts, use plug-ins of these packages only. Call it before any is read."""
+    os.environ[VARIABLE] = ",".join(packages)
+    _entry_points.cache_clear()
+
+
+def plugin_names(group: str) -> set[str]:
+    """Return the names of the plug-ins of installed packages, broken ones among them."""
+    return {point.name for point in _entry_points(group)}
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class PluginName:
 
     def _validate(self, value: Any, among_names: core_schema.ValidatorFunctionWrapHandler) -> Any:
         is_other = isinstance(value, str) and value not in self.names
-        return value if is_other and is_plugin(self.group, value) else among_names(value)
+        return value if is_other and value in plugin_names(self.group) else among_names(value)
 
 
 class Registry(dict[str, Value]):

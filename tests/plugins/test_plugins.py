@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from servers.commands import Result, run
+from servers.service import RUN as SERVED_RUN
+from servers.service import Service
 
 EXAMPLE = Path(__file__).parents[1] / "plugin_example"
 VERSION = "explaineval-plugin-example 1.5"
@@ -266,3 +268,44 @@ def test_what_no_package_adds_is_refused_before_anything_is_asked(tmp_path: Path
         result = run(*RUN, "--task", "sense", option, "none", cwd=tmp_path)
         assert (result.code, "'none'" in result.stderr) == (2, True)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_service_uses_the_plugins_that_its_file_names(installed: Path, tmp_path: Path) -> None:
+    """A task of its format, its mention policy and its export format, in all processes of the service."""
+    (tmp_path / "reviews.tsv").write_text(REVIEWS, "utf-8")
+    named = {"embedded": False, "plugins": ["explaineval-plugin-example"], "tasks": {"own": "reviews:../reviews.tsv"}}
+    service = Service(tmp_path / "service", named, with_plugins(installed))
+    service.start()
+    try:
+        tasks = service.ask("GET", "/api/endpoints").document["tasks"]
+        run_id = service.submit({**SERVED_RUN, "mention": "initial"})
+        service.wait(run_id)
+        metrics = service.ask("GET", f"/api/runs/{run_id}/metrics").document
+        written = service.ask("GET", f"/api/runs/{run_id}/files/numbers.lines")
+    finally:
+        service.stop()
+
+    assert tasks[-1] == "own"
+    assert {row["mention"] for row in metrics} >= {"initial"}
+    assert written.status == 200
+    assert b"impact_rate " in written.body
+
+
+@pytest.mark.slow
+def test_the_service_refuses_plugins_that_its_file_does_not_name(installed: Path, tmp_path: Path) -> None:
+    """Neither a task of the format nor the policy is taken, whatever the environment of the operator says."""
+    (tmp_path / "reviews.tsv").write_text(REVIEWS, "utf-8")
+    environment = {**with_plugins(installed), "EXPLAINEVAL_PLUGINS": "explaineval-plugin-example"}
+    (tmp_path / "serve.yaml").write_text(json.dumps({"tasks": {"own": "reviews:reviews.tsv"}}), "utf-8")
+    refused = run("serve", "--config", "serve.yaml", "--port", "0", cwd=tmp_path, env=environment)
+    assert (refused.code, "unknown task 'reviews'" in refused.stderr) == (2, True)
+
+    service = Service(tmp_path / "service", {"embedded": False}, environment)
+    service.start()
+    try:
+        reply = service.ask("POST", "/api/runs", {**SERVED_RUN, "mention": "initial"})
+    finally:
+        service.stop()
+    assert reply.status == 422
+    assert "word" in json.dumps(reply.document)

@@ -36,7 +36,7 @@ from explaineval.config.values import (
     read_temperature,
 )
 from explaineval.errors import InputError
-from explaineval.plugins import is_plugin
+from explaineval.plugins import plugin_names
 from explaineval.records import Mention, Order, Record, Style
 
 MOST = 10**9
@@ -142,7 +142,7 @@ class InterventionConfig(Record):
     def _one_source(self) -> InterventionConfig:
         if self.file is not None and self.kind is not None:
             raise ValueError("give either an interventions file or --kind, not both")
-        if self.kind not in (None, *RUN_KINDS) and not is_plugin("kinds", str(self.kind)):
+        if self.kind not in (None, *RUN_KINDS) and self.kind not in plugin_names("kinds"):
             raise ValueError(
                 f"unknown kind {self.kind!r}: `run` itself builds only {' and '.join(RUN_KINDS)}; others come from a "
                 "file"
