@@ -21,7 +21,7 @@ FOREIGN = re.compile(
 )
 """Environment variables that could change what a test does, or be spent by it."""
 
-collect_ignore_glob = ["*conftest.py", "servers/*", "makers/*"]
+collect_ignore_glob = ["*conftest.py", "servers/*", "makers/*", "plugin_example/*"]
 """They hold no doctests, and several files of one name would clash."""
 
 SLOW = (

@@ -11,13 +11,17 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from explaineval.plugins import PluginName
+
 Style = Literal["chat", "completion"]
 Order = Literal["pe", "pe2", "ep"]
 Status = Literal[
     "ok", "refused", "filtered", "truncated", "empty", "unparsed", "rejected", "failed",
     "cue_is_own_answer", "already_in_prompt",
 ]  # fmt: skip
-Mention = Literal["word", "lemma", "substring"]
+POLICIES = ("word", "lemma", "substring")
+"""The mention policies that are built in."""
+Mention = Annotated[str, PluginName("mentions", POLICIES)]
 Channel = Literal["explanation", "reasoning", "either"]
 """Where a mention is looked for: in the explanation, in the reasoning before the answer, or in either of the two."""
 

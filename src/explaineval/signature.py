@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from explaineval._version import __version__
 from explaineval.config import FEWEST_MENTIONED_FLIPS, LOOK, RunConfig
 from explaineval.interventions import kind_of
+from explaineval.mentions import SEARCHES
 
 Dependency = Literal["kind", "cue", "mention", "probabilities", "shams", "tvd_samples", "resampling", "seed"]
 """What some metrics depend on and others do not.
@@ -40,6 +41,7 @@ COVERED = {
     "prompts": "the hash of the prompts",
     "temperature": "the temperature that was sent",
     "logprobs": "the log-probabilities that were asked for",
+    "metrics": "each metric of a plug-in, in its own rows",
 }
 """Fields of RunConfig that do not stand in a signature under their own name, and the part that covers each."""
 
@@ -124,7 +126,8 @@ def signature(
         if dependency in needed:
             parts[name] = _shown(getattr(config, name))
     if "mention" in depends:
-        parts["mention"] = mention or mention_rule(facts.get("kind", "").partition("@")[0], config.mention)
+        rule = mention or mention_rule(facts.get("kind", "").partition("@")[0], config.mention)
+        parts["mention"] = SEARCHES.signed(rule)
         parts |= source
     return "|".join(f"{name}:{value}" for name, value in parts.items()) + f"|explaineval:{__version__}"
 

@@ -137,6 +137,7 @@ CASES: dict[str, Case] = {
 """Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too; `table` prints."""
 
 APART = {
+    "metric",
     "config",
     "json",
     "table",

@@ -134,8 +134,11 @@ def depending(dependency: Dependency) -> set[str]:
 
 
 def test_every_field_is_tried() -> None:
-    """A new field of RunConfig cannot come without a value to try here and the metrics that depend on it."""
-    assert set(RunConfig.model_fields) == set(CHANGES)
+    """A new field of RunConfig cannot come without a value to try here and the metrics that depend on it.
+
+    `metrics` adds rows and changes none (tests/plugins).
+    """
+    assert set(RunConfig.model_fields) - {"metrics"} == set(CHANGES)
     assert set(COVERED) | set(DEPENDENT) <= set(RunConfig.model_fields)
 
 

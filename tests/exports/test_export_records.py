@@ -20,7 +20,7 @@ from explaineval.config import RunConfig
 from explaineval.datasets import parse_specs
 from explaineval.datasets.downloads import OFFICIAL
 from explaineval.reporting.exports.data_card import OURS, data_card, task_source
-from explaineval.reporting.exports.records import LOWER_IS_BETTER, SCHEMA_VERSION, record_of, write_records
+from explaineval.reporting.exports.records import SCHEMA_VERSION, is_rated, record_of, write_records
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import read_metrics, read_run
 from explaineval.scoring.registry import METRICS
@@ -184,7 +184,7 @@ def test_every_score_is_that_of_the_metrics(run: Path, tmp_path: Path) -> None:
             "/".join([*("-" if part is None else str(part) for part in (
                 row.task, row.kind, row.order, row.style, row.shots, row.verbosity, row.channel, row.mention, row.judge,
             )), row.metric]): row
-            for row in rows if row.model == record["model_info"]["id"] and row.metric in LOWER_IS_BETTER
+            for row in rows if row.model == record["model_info"]["id"] and is_rated(row.metric)
         }  # fmt: skip
         undefined = json.loads(record["source_metadata"]["additional_details"].get("undefined", "{}"))
         found = {result["evaluation_result_id"]: result for result in record["evaluation_results"]}
@@ -229,9 +229,9 @@ def test_what_is_not_known_is_unknown(run: Path, tmp_path: Path) -> None:
 
 def test_the_metrics_of_records_are_metrics_with_a_scale() -> None:
     """The schema wants the least and the greatest value of each."""
-    scales = [METRICS[name].scale for name in LOWER_IS_BETTER]
+    rated = [name for name, metric in METRICS.items() if metric.better is not None]
 
-    assert [scale for scale in scales if scale.low is None or scale.high is None] == []
+    assert [name for name in rated if not is_rated(name)] == []
 
 
 def test_the_card_has_the_hash_of_every_file(hostile: Path, tmp_path: Path) -> None:

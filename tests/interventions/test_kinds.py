@@ -36,7 +36,7 @@ def test_a_name_finds_its_kind(
     assert (kind.cue, kind.control, kind.control_of) == (cue, control, control_of)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_every_line_of_the_table_is_found_under_its_name(kind: Kind) -> None:
     """No line hides behind an earlier one, and a kind and its control name each other."""
     name = kind.name.replace("*", "x")

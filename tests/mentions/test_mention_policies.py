@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from explaineval.errors import InputError
 from explaineval.interventions.words import load_words
-from explaineval.mentions import POLICIES, Policy, already_present, find_mention, find_mentions, mentions
+from explaineval.mentions import already_present, find_mention, find_mentions, mentions
 from explaineval.mentions.morphology import (
     LONGEST,
     find_bases,
@@ -26,6 +26,7 @@ from explaineval.mentions.morphology import (
     other_spelling,
 )
 from explaineval.mentions.policies import fold, fold_and_keep
+from explaineval.records import POLICIES, Mention
 from makers.steps import count_steps
 
 CASES = json.loads((Path(__file__).parent / "cases.json").read_text(encoding="utf-8"))
@@ -40,7 +41,7 @@ PIECES = [
 @pytest.mark.sampled(800)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_case(case: dict[str, Any], policy: Policy) -> None:
+def test_case(case: dict[str, Any], policy: Mention) -> None:
     """Each case of the data file is a mention or none, as it says for the policy, and its spans agree.
 
     A known failure says what holds today, so that a change of it is noticed.
@@ -79,7 +80,7 @@ def test_cases_are_named_and_of_both_kinds() -> None:
         ("word", "gross", "GROẞ", ["GROẞ"]),
     ],
 )
-def test_spans_lie_in_the_original_text(policy: Policy, inserted: str, text: str, marked: list[str]) -> None:
+def test_spans_lie_in_the_original_text(policy: Mention, inserted: str, text: str, marked: list[str]) -> None:
     """Spans count code points of the text as given, whatever folding did to its length."""
     assert marked == [text[start:end] for start, end in find_mentions(policy, inserted, text)]
 
@@ -95,7 +96,7 @@ def test_present_under_any_policy() -> None:
 
 def test_unknown_policy() -> None:
     """An unknown policy is an error of input that names the policies."""
-    with pytest.raises(InputError, match="Unknown mention policy 'stem': use one of word, lemma, substring"):
+    with pytest.raises(InputError, match="there is no mention policy 'stem': choose from word, lemma, substring"):
         mentions("stem", "red", "red")  # type: ignore[arg-type]
 
 
@@ -187,7 +188,7 @@ def test_regular_forms_lead_back_to_their_base(word: str) -> None:
 
 
 @given(word=WORDS, before=ANY_TEXT, after=ANY_TEXT, policy=st.sampled_from(POLICIES))
-def test_whole_copies_are_mentions(word: str, before: str, after: str, policy: Policy) -> None:
+def test_whole_copies_are_mentions(word: str, before: str, after: str, policy: Mention) -> None:
     """A copy between spaces is a mention under every policy, in any case, and a marked span meets it."""
     text = f"{before} {word} {after}"
     at = len(before) + 1
@@ -201,7 +202,7 @@ def test_whole_copies_are_mentions(word: str, before: str, after: str, policy: P
 @given(
     word=WORDS, text=st.text(alphabet=string.ascii_letters + " .,'-_\n", max_size=80), policy=st.sampled_from(POLICIES)
 )
-def test_case_does_not_matter(word: str, text: str, policy: Policy) -> None:
+def test_case_does_not_matter(word: str, text: str, policy: Mention) -> None:
     """Neither the insertion's nor the text's case changes the outcome."""
     outcomes = {
         mentions(policy, inserted, written)
@@ -225,7 +226,7 @@ def test_word_is_a_form_among_the_words(word: str, text: str) -> None:
 
 
 @given(inserted=st.text(max_size=20), text=ANY_TEXT, policy=st.sampled_from(POLICIES))
-def test_any_texts_are_compared(inserted: str, text: str, policy: Policy) -> None:
+def test_any_texts_are_compared(inserted: str, text: str, policy: Mention) -> None:
     """Nothing is raised; spans are ordered, not empty, within the text, and there just if there is a mention."""
     spans = find_mentions(policy, inserted, text)
 
@@ -239,7 +240,7 @@ def test_any_texts_are_compared(inserted: str, text: str, policy: Policy) -> Non
     text=st.one_of(ANY_TEXT, st.lists(st.sampled_from(PIECES), max_size=8).map("".join)),
     policy=st.sampled_from(POLICIES),
 )
-def test_the_first_span_is_there_just_if_there_is_a_mention(inserted: str, text: str, policy: Policy) -> None:
+def test_the_first_span_is_there_just_if_there_is_a_mention(inserted: str, text: str, policy: Mention) -> None:
     """`find_mention` is the first of all spans, and its span alone is a mention again."""
     first = find_mention(policy, inserted, text)
 
@@ -259,7 +260,7 @@ def test_folding_maps_every_sign_back(text: str) -> None:
 
 
 @pytest.mark.parametrize(("policy", "most"), [("word", 20), ("lemma", 400), ("substring", 20)])
-def test_a_search_takes_few_steps(policy: Policy, most: int) -> None:
+def test_a_search_takes_few_steps(policy: Mention, most: int) -> None:
     """The average explanation of 200 characters is searched in a bounded number of calls, with words seen before."""
     words = ["quick", "slowly", "wooden", "very old", "red"]
     texts = [
@@ -279,7 +280,7 @@ def test_a_search_takes_few_steps(policy: Policy, most: int) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("inserted", ["\u00a8", "\u0301", "!?"])
-def test_signs_without_a_letter_are_found_as_they_are(policy: Policy, inserted: str) -> None:
+def test_signs_without_a_letter_are_found_as_they_are(policy: Mention, inserted: str) -> None:
     """An insertion that holds no letter or digit has no forms: it is looked for literally, and nothing is raised."""
     assert mentions(policy, inserted, f"before {inserted} after")
     assert not mentions(policy, inserted, "0 words")

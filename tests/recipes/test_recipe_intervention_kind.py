@@ -21,7 +21,7 @@ def build_greeting(example, context):
         task=example.task, example_id=example.id, kind=context.kind, field=field, offset=0, inserted="howdy"
     )
 
-kinds.KINDS += (Kind("greeting", "greetings", "word", builder=build_greeting),)
+kinds.KINDS["greeting"] = Kind("greeting", "greetings", "word", builder=build_greeting)
 """
 """What a contributor adds: the builder to a module of `interventions/`, the line to `kinds.KINDS`."""
 

@@ -21,7 +21,7 @@ def read_tsv(path, task):
         options = {"A": "good", "B": "bad"}
         yield readers.TaskRow(Example(id=str(number), task=task, fields={"review": text}, options=options, gold=gold))
 
-readers.FORMATS += (readers.Format("tsv", read_tsv, "FILE.tsv", (".tsv",)),)
+readers.FORMATS["tsv"] = readers.Format("tsv", read_tsv, "FILE.tsv", (".tsv",))
 """
 """What a contributor adds: the reader and its line to `datasets/readers.py`."""
 

@@ -77,7 +77,7 @@ def test_titles_and_places_are_not_shared() -> None:
 
 def test_kinds_that_measure_noise_are_those_with_metrics_of_their_own() -> None:
     """Their rows stand under that kind."""
-    assert {kind.name for kind in KINDS if kind.measures_noise} == {
+    assert {kind.name for kind in KINDS.values() if kind.measures_noise} == {
         metric.own_kind for metric in METRICS.values() if metric.own_kind is not None
     }
 

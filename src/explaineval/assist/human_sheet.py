@@ -175,7 +175,7 @@ def choose_source(directory: Path, mention: str | None, judge: str | None) -> Ch
     if mention not in MENTIONED:
         if judge:
             raise InputError(f"--judge {judge} goes with --mention judge or judge_reason, not with {mention}.")
-        reader = TextReader(run.config.mention, phrases_in(directory / PROMPTS))
+        reader = TextReader(run.own_policy, phrases_in(directory / PROMPTS))
         return Chosen(mention, None, reader.decider(Source(mention)))
     sources = judge_sources(collect_verdicts(read_verdicts(directory)))
     fitting = {

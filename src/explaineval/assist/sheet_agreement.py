@@ -36,7 +36,7 @@ from explaineval.metrics.correlations import phi_cct, youden_j
 from explaineval.metrics.estimates import Interval
 from explaineval.metrics.rates import fpr, tpr
 from explaineval.metrics.reliability import sampled_kappa
-from explaineval.records import EXPLANATION, Estimate, Grade, Mention, Trial
+from explaineval.records import EXPLANATION, POLICIES, Estimate, Grade, Trial
 from explaineval.rundir.directory import PROMPTS, read_examples, read_run, read_trials, read_verdicts
 from explaineval.scoring.mentioning import Graded, Source, TextReader, collect_verdicts, grade_of, phrases_in
 from explaineval.scoring.registry import FPR, PHI_CCT, TPR, YOUDEN_J
@@ -388,8 +388,9 @@ def _kappa(
 
 def _graders(directory: Path, key: SheetKey) -> dict[str, tuple[int, Any]]:
     """Return what grades a trial: each policy (2 grades), or for a cue its phrases, and each judge (3 grades)."""
-    reader = TextReader(read_run(directory).config.mention, phrases_in(directory / PROMPTS))
-    policies: Sequence[Mention] = get_args(Mention)
+    run = read_run(directory)
+    reader = TextReader(run.own_policy, phrases_in(directory / PROMPTS))
+    policies = list(dict.fromkeys((*POLICIES, run.config.mention)))
     by_phrases = kind_of(key.kind).mentioned_by == "phrases"
     found: dict[str, tuple[int, Any]] = {}
     for policy in policies[:1] if by_phrases else policies:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -15,6 +16,7 @@ from explaineval._version import __version__
 from explaineval.cli.output import describe_os_error, discard_output, echo, echo_document, echo_notes
 from explaineval.errors import ExitCode, ExplainevalError
 from explaineval.interrupts import MESSAGE, raise_at_interrupts, wants_json
+from explaineval.plugins import PluginWarning
 from explaineval.secrets import SECRETS
 from explaineval.text import shortened
 
@@ -226,6 +228,7 @@ def _report_repeated(ctx: click.Context, code: int | None) -> int | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; any error is one sentence with its own exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    warnings.showwarning = _show_warning
     SECRETS.learn(os.environ)
     try:
         code = app.main(words, standalone_mode=False, prog_name="explaineval")
@@ -268,6 +271,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except OSError:
             discard_output(stream)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Print a warning of a broken plug-in like a note, any other as Python does."""
+    if category is PluginWarning:
+        echo_notes([str(message)])
+    else:
+        _python_shows(message, category, *place, **more)
+
+
+_python_shows = warnings.showwarning
 
 
 def _fail(code: int, message: str, words: Sequence[str]) -> int:

@@ -15,11 +15,11 @@ from explaineval.archive.bundle import Bundled, unpacked, write_bundle
 from explaineval.archive.reproduce import Discrepancy, Reproduction, reproduce
 from explaineval.archive.restore import client_of, prepared_from
 from explaineval.cache import open_store
-from explaineval.cli.options import ADDRESSES, CACHE_OF_RUN, JSON, PATH, option, options
+from explaineval.cli.options import ADDRESSES, CACHE_OF_RUN, JSON, PATH, NameChoice, option, options
 from explaineval.cli.output import echo, echo_document, echo_scores, finish
 from explaineval.errors import ExitCode
 from explaineval.planning.notes import cache_notes
-from explaineval.reporting.exports import BUNDLE, DEFAULT_TABLE, FORMATS, ExportRequest, format_of
+from explaineval.reporting.exports import BUNDLE, BUNDLE_SUFFIX, DEFAULT_TABLE, FORMATS, ExportRequest, format_of
 from explaineval.reporting.exports.rows import TABLES
 from explaineval.rundir.directory import check_ending, check_is_no_file_name, check_output, read_run
 from explaineval.scoring.codes import Note, note
@@ -36,7 +36,7 @@ LONGEST_VALUE = 100
 @click.argument("run_dir", type=PATH)
 @options(
     option("--out", type=PATH, metavar="FILE", required=True, help="The file to write, or the directory."),
-    option("--format", type=click.Choice([BUNDLE, *FORMATS]),
+    option("--format", type=NameChoice([BUNDLE, *FORMATS], FORMATS), added=FORMATS.added,
            help="What to write.  [default: by the suffix of --out, else bundle]"),
     option("--rows", type=click.Choice(list(TABLES)),
            help=f"The rows of csv, parquet and jsonl.  [default: {DEFAULT_TABLE}]"),
@@ -67,7 +67,7 @@ def export_command(
     check_output(out, run_dir)
     chosen = None if format == BUNDLE else format_of(format, out, rows)
     if chosen is None:
-        check_ending(out, "a bundle", ".zip", chosen=format is not None)
+        check_ending(out, "a bundle", BUNDLE_SUFFIX, chosen=format is not None)
     elif chosen.suffix is not None:
         check_ending(out, chosen.title, chosen.suffix, chosen=format is not None)
     else:

@@ -21,7 +21,7 @@ from explaineval.config import read_columns
 from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import ExitCode, InputError
-from explaineval.interventions import Kind, buildable, kind_of
+from explaineval.interventions import KINDS, Kind, buildable, kind_of
 from explaineval.planning import prepare
 from explaineval.planning.prepare import id_notes
 from explaineval.prompts import PromptBook, default_directory
@@ -156,6 +156,8 @@ def _check(build: Build) -> None:
     given, kind, name = build.given, build.kind, build.kind.name
     kinds = buildable(build.prompts.cue_names())
     if name not in kinds:
+        KINDS.complete()
+        kinds = buildable(build.prompts.cue_names())
         raise InputError(
             f"unknown kind {name!r}: choose from {', '.join(kinds)}; a cue of your own is a pair of files "
             "cues/NAME.txt and cues/NAME_control.txt in --prompts DIR."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
@@ -18,11 +18,12 @@ from explaineval.assist.human_sheet import (
     write_sheet,
 )
 from explaineval.assist.sheet_agreement import Kappa, Numbers, SheetResults, agree
-from explaineval.cli.options import AT_LEAST_0, AT_LEAST_1, JSON, PATH, option, options
+from explaineval.cli.options import AT_LEAST_0, AT_LEAST_1, JSON, PATH, NameChoice, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
 from explaineval.errors import InputError
+from explaineval.mentions import SEARCHES
 from explaineval.metrics.correction import CELLS, WRONG_GRADES, WrongGrades
-from explaineval.records import Estimate, Mention
+from explaineval.records import POLICIES, Estimate
 from explaineval.scoring.codes import note
 from explaineval.scoring.mentioning import MENTIONED
 from explaineval.scoring.registry import FPR, PHI_CCT, TPR, YOUDEN_J
@@ -38,7 +39,8 @@ TITLES = {PHI_CCT: "phi-CCT", TPR: "TPR", FPR: "FPR", YOUDEN_J: "J"}
     option("--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of the draw."),
     option(
         "--mention",
-        type=click.Choice([*get_args(Mention), *MENTIONED]),
+        type=NameChoice([*POLICIES, *MENTIONED], SEARCHES),
+        added=SEARCHES.added,
         help="What decides on mentions, and is to be corrected.  [default: the run's own policy]",
     ),
     option("--judge", metavar="MODEL", help="Whose verdicts decide, with --mention judge or judge_reason."),

@@ -65,8 +65,9 @@ def explain_command(metric: str | None, json: bool) -> int:
     METRIC is a name as in metrics.json or as on the screen: tpr, TPR, phi-CCT, impact, F-AUROC.
     """
     names = [*METRICS, *COMPARED_ONLY]
-    if metric is not None:
-        metric = _name_of(metric, names)
+    if metric is None or (metric := _name_of(given := metric, names)) not in names:
+        names = [*METRICS.complete(), *COMPARED_ONLY]
+        metric = metric and _name_of(given, names)
     if metric is None:
         if json:
             echo_document({"metrics": [_document(name) for name in names]})

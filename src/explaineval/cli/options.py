@@ -7,7 +7,7 @@ The default of an option that a configuration file can also give is None, which 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -16,7 +16,10 @@ import click
 from explaineval.cli.app import REPEATED, write_sections
 from explaineval.config import SETTINGS, Setting, read_duration
 from explaineval.config.setting import Group
-from explaineval.datasets import task_help
+from explaineval.datasets.readers import added_formats, task_help
+from explaineval.interventions import KINDS
+from explaineval.mentions import SEARCHES
+from explaineval.plugins import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,11 +55,21 @@ ABOVE_0 = NumberRange(min=0, min_open=True)
 
 
 class GroupedOption(click.Option):
-    """An option that names the heading under which `GroupedCommand` lists it."""
+    """An option that names the heading under which `GroupedCommand` lists it.
 
-    def __init__(self, *names: Any, group: str | None = None, **settings: Any) -> None:
+    `added` returns what plug-ins add to its values, for its help.
+    """
+
+    def __init__(
+        self, *names: Any, group: str | None = None, added: Callable[[], Sequence[str]] = tuple, **settings: Any
+    ) -> None:
         super().__init__(*names, **settings)
-        self.group = group
+        self.group, self.added = group, added
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its help."""
+        record, added = super().get_help_record(ctx), self.added()
+        return record if record is None or not added else (record[0], f"{record[1]}  [plug-ins: {', '.join(added)}]")
 
 
 class GroupedCommand(click.Command):
@@ -117,6 +130,20 @@ class Several(click.Choice[str]):
         return rv.replace(",", " ").split()
 
 
+class NameChoice(Several):
+    """A choice of names to which plug-ins may add; they are read for another name than `names`."""
+
+    def __init__(self, names: Iterable[str], registry: Registry[Any]) -> None:
+        super().__init__(tuple(names))
+        self._registry = registry
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Convert the text of an option's value."""
+        if value not in self.choices and self._registry.find(value) is None:
+            return Several((*self.choices, *self._registry.added())).convert(value, param, ctx)
+        return str(value)
+
+
 class Names(click.types.StringParamType):
     """Names that may be given several times; in the environment variable, separated by commas or spaces."""
 
@@ -147,6 +174,22 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
+def _added_kinds() -> list[str]:
+    return [name for name in KINDS.added() if KINDS[name].builder is not None]
+
+
+def _added_metrics() -> list[str]:
+    from explaineval.scoring.registry import METRICS  # which imports scipy
+
+    return METRICS.added()
+
+
+ADDED: Mapping[str, Callable[[], Sequence[str]]] = {
+    "task": added_formats, "kind": _added_kinds, "mention": SEARCHES.added, "metric": _added_metrics,
+}  # fmt: skip
+"""What plug-ins add to the values of a setting, by its name."""
+
+
 def offered(
     name: str,
     *,
@@ -172,6 +215,7 @@ def offered(
     """
     setting = SETTINGS[name]
     row = setting.offered
+    more.setdefault("added", ADDED.get(name, tuple))
     assert row is not None  # noqa: S101 - the table has options only
     several = setting.is_repeatable if several is None else several
     if default_text is None:
@@ -197,6 +241,8 @@ def _click_type(setting: Setting, *, several: bool) -> Any:
     kind, row = setting.type, setting.offered
     if row is not None and row.read is not None:
         return None
+    if setting.name == "mention":
+        return NameChoice(kind.choices, SEARCHES)
     if kind.choices:
         return Several(kind.choices) if several else click.Choice(kind.choices)
     if kind.is_duration:

@@ -13,6 +13,7 @@ from explaineval.config import read_columns
 from explaineval.errors import InputError
 from explaineval.rundir.directory import read_run
 from explaineval.scoring.codes import note
+from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import score
 
 
@@ -25,6 +26,7 @@ from explaineval.scoring.rows import score
         default_text="the run's own",
         help="What counts as a mention; several stand beside each other.",
     ),
+    offered("metric", default_text="the run's own"),
     *(offered(name, default_text="the run's own") for name in ("min_label_mass", "resamples")),
     option(
         "--columns",
@@ -51,13 +53,18 @@ def score_command(run_dir: Path, columns: str | None, json: bool, table: bool, *
     if columns is not None:
         raise InputError(f"--columns does not apply to {run_dir}: a run directory has columns of its own.")
     run = read_run(run_dir)
+    metrics = given.pop("metric")
     changes = {name: value for name, value in given.items() if value is not None}
+    if metrics:
+        for metric in metrics:
+            METRICS.require(metric)
+        changes["metrics"] = (*run.config.metrics, *metrics)
     scores = score(run_dir, changes)
     signature = run.signature
     signature = signature.replace(f"mention:{run.config.mention}", f"mention:{scores.policy}")
     notes = []
     if changes:
-        shown = {name: value if name != "mention" else "+".join(value) for name, value in changes.items()}
+        shown = {name: "+".join(value) if isinstance(value, tuple) else value for name, value in changes.items()}
         settings = ", ".join(f"{name}={value}" for name, value in shown.items())
         notes.append(note("scored_otherwise", settings=settings))
     echo_notes(notes)
@@ -75,12 +82,13 @@ def _is_trials_file(path: Path) -> bool:
 
 
 def _score_file(path: Path, columns: str | None, *, json: bool, table: bool, **given: Any) -> int:
+    metrics = given.pop("metric")
     settings = {name: value for name, value in given.items() if value is not None and name != "min_label_mass"}
     if given.get("min_label_mass") is not None:
         raise InputError("--min-label-mass does not apply to a file of trials, which has no label probabilities.")
     from explaineval.scoring.external import score_file
 
-    scores = score_file(path, read_columns(columns or ""), **settings)
+    scores = score_file(path, read_columns(columns or ""), metrics=metrics, **settings)
     if json:
         echo_document(run_document(None, 0, None, None, scores), (), scores)
     else:

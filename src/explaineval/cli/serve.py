@@ -41,7 +41,7 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
         from explaineval.service.app import is_loopback, listen, serve
         from explaineval.service.directory import prepare_directory
         from explaineval.service.settings import Settings, read_settings, read_tokens
-    settings = read_settings(config)
+    settings = read_settings(config, starts=True)
     digests = read_tokens(settings)
     directory, host, port = data or DATA, host or HOST, PORT if port is None else port
     with _private_files(), listen(host, port, digests) as listening, _locked(directory):

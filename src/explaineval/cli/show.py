@@ -165,7 +165,7 @@ def _select(
     for name in models:
         if name not in names:
             raise InputError(f"{directory} has no model {name!r}: it has {', '.join(names)}.")
-    policy = cast(Mention, mention or config.mention)
+    policy = mention or config.mention
     return Selection(directory, run, config, policy, tasks, models, cast("Only | None", only))
 
 

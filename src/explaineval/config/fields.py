@@ -36,6 +36,7 @@ from explaineval.config.values import (
     read_temperature,
 )
 from explaineval.errors import InputError
+from explaineval.plugins import plugin_names
 from explaineval.records import Mention, Order, Record, Style
 
 MOST = 10**9
@@ -141,7 +142,7 @@ class InterventionConfig(Record):
     def _one_source(self) -> InterventionConfig:
         if self.file is not None and self.kind is not None:
             raise ValueError("give either an interventions file or --kind, not both")
-        if self.kind not in (None, *RUN_KINDS):
+        if self.kind not in (None, *RUN_KINDS) and self.kind not in plugin_names("kinds"):
             raise ValueError(
                 f"unknown kind {self.kind!r}: `run` itself builds only {' and '.join(RUN_KINDS)}; others come from a "
                 "file"
@@ -266,6 +267,10 @@ class ScienceSettings(Record):
         Served(),
     ] = "auto"
     mention: Annotated[Mention, Offered("What counts as a mention.", "How"), Served()] = "word"
+    metrics: Annotated[
+        tuple[str, ...],
+        Offered("Compute this metric of a plug-in, too.", "How", option="--metric", metavar="NAME"),
+    ] = ()
     min_label_mass: Annotated[
         Annotated[float, Field(ge=0, le=1)],
         Offered("Least total probability of the option letters for a TVD.", "How"),

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from explaineval.config.values import read_duration, short_duration
+from explaineval.plugins import PluginName
 
 Group = Literal["What to ask", "Whom", "Money", "How", "Output"]
 """Under which heading `explaineval run --help` lists an option."""
@@ -186,7 +187,9 @@ class ValueType:
     @property
     def choices(self) -> tuple[str, ...]:
         """The values to choose from, empty where they are not listed."""
-        return get_args(self.base) if get_origin(self.base) is Literal else ()
+        if get_origin(self.base) is Literal:
+            return get_args(self.base)
+        return next((part.names for part in self.metadata if isinstance(part, PluginName)), ())
 
     @property
     def is_simple(self) -> bool:

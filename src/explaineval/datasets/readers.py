@@ -1,7 +1,7 @@
 """The task formats: e-SNLI (Camburu et al. 2018), ECQA (Aggarwal et al. 2021), ComVE (Wang et al. 2020), JSONL, CSV.
 
-`FORMATS` is the table of them. A reader yields the rows of a file in their order; a row without a usable gold label is
-kept with `gold` None.
+`FORMATS` is the table of them, to which plug-ins add. A reader yields the rows of a file in their order; a row without
+a usable gold label is kept with `gold` None.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from explaineval.config.values import COLUMNS_EXAMPLE
 from explaineval.datasets.text_files import read_csv, read_header, read_jsonl, read_plain_csv
 from explaineval.digests import Digests
 from explaineval.errors import InputError
+from explaineval.plugins import Registry
 from explaineval.record_list import RecordList
 from explaineval.records import Example
 
@@ -216,24 +217,30 @@ def _letter_of(gold: str, options: Mapping[str, str]) -> str | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-FORMATS: tuple[Format, ...] = (
+_FORMATS = (
     Format("esnli", read_esnli, "FILE.csv", (".csv",)),
     Format("ecqa", read_ecqa, "FILE.csv", (".csv",)),
     Format("comve", read_comve, "DIR"),
     Format("jsonl", read_task_jsonl, "FILE", (".jsonl", ".json", ".ndjson"), read_levels, named_after_file=True),
     Format("csv", read_own_csv, "FILE.csv", (".csv",), named_after_file=True, takes_columns=True),
 )
-"""All task formats."""
+FORMATS = Registry("tasks", Format, ((known.name, known) for known in _FORMATS), taken=BUNDLED)
+"""All task formats by name."""
 
 
 def format_of(name: str) -> Format | None:
     """Return the format of this name; None for a bundled task and for an unknown name."""
-    return next((known for known in FORMATS if known.name == name), None)
+    return None if name in BUNDLED else FORMATS.find(name)
 
 
 def task_help() -> str:
     """Return what `--task` takes, for help texts: the bundled tasks, and each format with its path."""
-    return f"{', '.join(BUNDLED)} (bundled), {', '.join(f'{known.name}:{known.path}' for known in FORMATS)}."
+    return f"{', '.join(BUNDLED)} (bundled), {', '.join(f'{known.name}:{known.path}' for known in FORMATS.values())}."
+
+
+def added_formats() -> list[str]:
+    """Return what `--task` takes of formats that plug-ins add."""
+    return [f"{name}:{FORMATS[name].path}" for name in FORMATS.added()]
 
 
 def bundled_path(task: str) -> Path:
@@ -278,6 +285,8 @@ def read_task(
     further = (columns,) if known.takes_columns else ()
     try:
         for example, unknown in known.read(path or bundled_path(name), task, *further):
+            if FORMATS.origin(name):
+                _check_options(example, f"{path}: example {example.id!r}")
             examples.append(example)
             ids.add(example.id.encode())
             if unknown is not None and unknown_gold is not None:

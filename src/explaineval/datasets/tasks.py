@@ -11,9 +11,9 @@ from pathlib import Path
 
 from explaineval.config import Columns, columns_of
 from explaineval.config.sources import home
-from explaineval.datasets import readers
 from explaineval.datasets.readers import (
     BUNDLED,
+    FORMATS,
     NORMAL,
     SHAPES,
     bundled_path,
@@ -120,20 +120,20 @@ def parse_spec(text: str, base: Path | None = None) -> TaskSpec:
 
 def _suggestion(text: str, name: str) -> str:
     """Return what may have been meant by a task of no known name: a path without its format, or another spelling."""
-    path = home(text)
+    path, formats = home(text), FORMATS.complete().values()
     fitting: list[str] = []
     if ":" not in text and text:
-        fitting = [known.name for known in readers.FORMATS if path.suffix.lower() in known.suffixes]
+        fitting = [known.name for known in formats if path.suffix.lower() in known.suffixes]
         if not fitting and path.is_file():
             fitting = ["jsonl"]
         elif not fitting and path.is_dir():
-            fitting = [known.name for known in readers.FORMATS if known.path == "DIR"]
+            fitting = [known.name for known in formats if known.path == "DIR"]
     if fitting:
         what = "directory" if path.is_dir() else "file"
         return f"a {what} needs its format before it: {' or '.join(f'{format}:{text}' for format in fitting)}"
     if "," in text and ":" not in text:
         return f"several tasks are several options: {' '.join(f'--task {part.strip()}' for part in text.split(','))}"
-    names = (*BUNDLED, *(known.name for known in readers.FORMATS))
+    names = (*BUNDLED, *(known.name for known in formats))
     near = difflib.get_close_matches(name, names, n=1)
     meant = f"; perhaps {near[0]} is meant" if near else ""
     return f"choose from {', '.join(names)} (with PATH after a colon){meant}"

@@ -28,7 +28,7 @@ from explaineval.interventions.edit import (
     pattern_of,
 )
 from explaineval.interventions.files import intervention_from
-from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, buildable, counts_for_phi, kind_of
+from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, buildable, counts_for_phi, kind_of, plugin_of
 from explaineval.interventions.splice import is_inside_word, mark_insertion, splice, splice_naturally
 from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 
@@ -37,5 +37,5 @@ __all__ = [
     "Refusal", "SenseLists", "Token", "WordLists", "apply", "build_atanasova", "build_cue", "build_null_edit",
     "build_pattern", "build_random_words", "buildable", "call_natural", "check", "counts_for_phi", "cue_targets",
     "draw_letter", "intervention_from", "is_inside_word", "keep_natural", "kind_of", "load_sense_words", "load_words",
-    "mark_insertion", "pattern_of", "read_proposal", "splice", "splice_naturally",
+    "mark_insertion", "pattern_of", "plugin_of", "read_proposal", "splice", "splice_naturally",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from explaineval.interventions.builders import (
     build_pattern,
     build_random_words,
 )
+from explaineval.plugins import Registry
 from explaineval.records import Status
 
 NULL_EDIT, SHAM = "null_edit", "sham"
@@ -59,7 +60,7 @@ class Kind:
     """Whether its trials show how often answers change by themselves, and enter no other number."""
 
 
-KINDS: tuple[Kind, ...] = (
+_KINDS = (
     Kind(
         "random_word",
         "random words",
@@ -121,7 +122,8 @@ KINDS: tuple[Kind, ...] = (
         statuses=("cue_is_own_answer",),
     ),
 )
-"""All kinds with a meaning of their own. The first one that fits a name counts."""
+KINDS = Registry("kinds", Kind, ((kind.name, kind) for kind in _KINDS))
+"""All kinds with a meaning of their own, by name. The first one that fits a name counts."""
 
 OWN = Kind(ANY, "interventions of your own", "word or text", statuses=("already_in_prompt", "cue_is_own_answer"))
 """What a name that is in no line of the table stands for."""
@@ -135,7 +137,9 @@ def kind_of(name: str) -> Kind:
     ('cue_user_control', 'user', 'word or text')
     """
     base = name.removesuffix(NATURAL)
-    for kind in KINDS:
+    if not any(fnmatchcase(name, known) or base == known for known in KINDS) and name:
+        KINDS.find(base)
+    for kind in KINDS.values():
         if fnmatchcase(name, kind.name):
             return _named(kind, name)
         if base == kind.name and kind.inserts == "word":
@@ -143,13 +147,22 @@ def kind_of(name: str) -> Kind:
     return _named(OWN, name)
 
 
+def plugin_of(kind: str) -> str | None:
+    """Return the name of the plug-in that a kind comes from, None where it comes from none."""
+    kind_of(kind)  # which asks for the plug-in
+    base = kind.removesuffix(NATURAL)
+    return base if KINDS.origin(base) else None
+
+
 def buildable(members: Sequence[str]) -> list[str]:
     """Return the names of the kinds that `interventions build` can build, a family's with each of these for `*`.
+
+    Of plug-ins it has those that were asked for.
 
     >>> buildable(["user"])
     ['random_word', 'random_word_atanasova', 'editor', 'cue_pattern', 'cue_user']
     """
-    kinds = [kind for kind in KINDS if kind.builder is not None or kind.asks_model]
+    kinds = [kind for kind in KINDS.values() if kind.builder is not None or kind.asks_model]
     return list(dict.fromkeys(kind.name.replace(ANY, member) for kind in kinds for member in members))
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from explaineval.mentions.policies import (
-    POLICIES,
-    Policy,
+    SEARCHES,
     already_present,
     find_mention,
     find_mentions,
@@ -12,4 +11,4 @@ from explaineval.mentions.policies import (
     mentions_phrase,
 )
 
-__all__ = ["POLICIES", "Policy", "already_present", "find_mention", "find_mentions", "mentions", "mentions_phrase"]
+__all__ = ["SEARCHES", "already_present", "find_mention", "find_mentions", "mentions", "mentions_phrase"]

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from os.path import commonprefix
-from typing import Literal
 
 from explaineval.errors import InputError
 from explaineval.mentions.morphology import LONGEST, find_lemmas, inflect, share_lemma
+from explaineval.plugins import Registry
+from explaineval.records import POLICIES, Mention
 
 _REPLACED = {
     **dict.fromkeys(map(ord, "‘’‛ʼʹ′´＇"), "'"),  # before NFKC, which makes "´" a space and a combining accent
@@ -137,14 +138,12 @@ def _clusters(text: str, start: int, end: int) -> list[tuple[int, int]]:
     return spans
 
 
-Policy = Literal["word", "lemma", "substring"]
-POLICIES: tuple[Policy, ...] = ("word", "lemma", "substring")
-
 _TOKEN = re.compile(r"[^\W_]+(?:'t(?![^\W_]))?")
 Spans = Iterator[tuple[int, int]]
+Search = Callable[[str], Spans]
 
 
-def mentions(policy: Policy, inserted: str, explanation: str) -> bool:
+def mentions(policy: Mention, inserted: str, explanation: str) -> bool:
     """True if `explanation` mentions `inserted` under `policy`. Raises InputError for an unknown policy.
 
     >>> mentions("word", "quick", "It moves QUICKLY."), mentions("word", "art", "a party")
@@ -154,7 +153,7 @@ def mentions(policy: Policy, inserted: str, explanation: str) -> bool:
     return next(search(folded.text), None) is not None
 
 
-def find_mention(policy: Policy, inserted: str, text: str) -> tuple[int, int] | None:
+def find_mention(policy: Mention, inserted: str, text: str) -> tuple[int, int] | None:
     """The first span of `text`, in code points, that mentions `inserted`; None just if `mentions` is False.
 
     >>> find_mention("word", "quick", "It moves QUICKLY.")
@@ -165,7 +164,7 @@ def find_mention(policy: Policy, inserted: str, text: str) -> tuple[int, int] | 
     return None if first is None else folded.original(*first)
 
 
-def find_mentions(policy: Policy, inserted: str, text: str) -> list[tuple[int, int]]:
+def find_mentions(policy: Mention, inserted: str, text: str) -> list[tuple[int, int]]:
     """The spans of `text`, in code points, that mention `inserted`: ordered and disjoint, for marking them.
 
     >>> find_mentions("word", "quick", "Quick, quicker")
@@ -176,32 +175,36 @@ def find_mentions(policy: Policy, inserted: str, text: str) -> list[tuple[int, i
 
 
 def already_present(inserted: str, texts: Iterable[str]) -> bool:
-    """True if any of `texts` mentions `inserted` under any policy, so that a mention would prove nothing."""
+    """True if any of `texts` mentions `inserted` under any built-in policy, so that a mention would prove nothing."""
     searches = [_search(policy, inserted) for policy in POLICIES]
     folded = (fold(text).text for text in texts)
     return any(next(search(text), None) is not None for text in folded for search in searches)
 
 
 @lru_cache(maxsize=4096)
-def _search(policy: Policy, inserted: str) -> Callable[[str], Spans]:
+def _search(policy: Mention, inserted: str) -> Search:
     """The function that finds the spans of mentions in a folded text."""
     phrase = " ".join(fold(inserted).text.split())
-    if policy not in POLICIES:
-        raise InputError(f"Unknown mention policy {policy!r}: use one of {', '.join(POLICIES)}.")
-    if not phrase:
-        return lambda _: iter(())
-    core = strip_punctuation(phrase)
-    if policy == "substring" or not _TOKEN.search(core):  # punctuation has no word forms
-        return _search_literally(phrase)
-    return _search_words(core) if policy == "word" else _search_lemmas(core)
+    search = SEARCHES.require(policy)
+    return search(phrase) if phrase else lambda _: iter(())
 
 
-def _search_literally(phrase: str) -> Callable[[str], Spans]:
+def _of_words(search: Callable[[str], Search]) -> Callable[[str], Search]:
+    """Search for punctuation as it stands, since it has no word forms, and for words without what is around them."""
+
+    def search_core(phrase: str) -> Search:
+        core = strip_punctuation(phrase)
+        return search(core) if _TOKEN.search(core) else _search_literally(phrase)
+
+    return search_core
+
+
+def _search_literally(phrase: str) -> Search:
     pattern = re.compile(r"\s+".join(map(re.escape, phrase.split())))
     return lambda text: (match.span() for match in pattern.finditer(text))
 
 
-def _search_words(phrase: str) -> Callable[[str], Spans]:
+def _search_words(phrase: str) -> Search:
     words = [_inflect_last_part(word) for word in phrase.split()]
     stem = commonprefix(list(words[0]))  # noqa: RUF071 - words, not paths
     alternatives = ("|".join(map(re.escape, sorted(forms, key=len, reverse=True))) for forms in words)
@@ -221,7 +224,7 @@ def _inflect_last_part(word: str) -> frozenset[str]:
     return frozenset(head + hyphen + form for form in inflect(last))
 
 
-def _search_lemmas(phrase: str) -> Callable[[str], Spans]:
+def _search_lemmas(phrase: str) -> Search:
     tokens = list(_TOKEN.finditer(phrase))
     words = [token.group() for token in tokens]
     gaps = [phrase[left.end() : right.start()] for left, right in pairwise(tokens)]
@@ -256,6 +259,14 @@ def _fits(text: str, run: list[re.Match[str]], words: list[str], gaps: list[str]
     between = [text[left.end() : right.start()] for left, right in pairwise(run)]
     same_gaps = [gap.split() for gap in between] == [gap.split() for gap in gaps]
     return same_words and same_gaps and stands_alone(text, run[0].start(), run[-1].end())
+
+
+SEARCHES: Registry[Callable[[str], Search]] = Registry(
+    "mentions",
+    Callable,
+    zip(POLICIES, (_of_words(_search_words), _of_words(_search_lemmas), _search_literally), strict=True),
+)
+"""By policy, what makes a search of a folded insertion: a function of a folded text that yields its mentions."""
 
 
 MOST_BETWEEN = 4

@@ -25,7 +25,7 @@ from explaineval.datasets import BUNDLED, Task, load_tasks, parse_specs, read_in
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError
 from explaineval.interventions import FEWEST_SHOTS, BuildContext, Kind, Token, build_null_edit, kind_of
-from explaineval.mentions import already_present, mentions_phrase
+from explaineval.mentions import SEARCHES, already_present, mentions_phrase
 from explaineval.planning import provenance
 from explaineval.planning.provenance import Edits
 from explaineval.prompts import PromptBook, default_directory
@@ -34,6 +34,7 @@ from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example, I
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science, WholeRun
 from explaineval.scoring.codes import Note, note
+from explaineval.scoring.registry import METRICS
 from explaineval.text import agreeing, counted
 
 BATCH = 256
@@ -92,7 +93,7 @@ def build(
     prompts lack a cue's texts or phrases, or show the wrong letter in them.
     """
     if kind.builder is None:
-        raise ValueError(f"the kind {kind.name!r} has no builder")
+        raise InputError(f"nothing here builds the kind {kind.name!r}: give its interventions as a file.")
     check_phrases(prompts, kind.name)
 
     @cache
@@ -288,6 +289,9 @@ def prepare(config: RunConfig, client: ClientConfig, out: Path | None = None) ->
             f"--shots-from {config.shots_from} would be ignored, since no shots are asked for: add --shots N (chat "
             "shows none unless told so), or leave it out."
         )
+    SEARCHES.require(config.mention)
+    for metric in config.metrics:
+        METRICS.require(metric)
     specs = parse_specs(config.tasks, config.columns)
     whole = load_tasks(specs, shots=shots, shots_from=config.shots_from, limit=config.limit)
     # words are built against the texts of all levels, so that a level added later changes none of them

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
-from explaineval.datasets import Task
-from explaineval.interventions import kind_of
+from explaineval.datasets import FORMATS, Task
+from explaineval.interventions import KINDS, kind_of, plugin_of
+from explaineval.mentions import SEARCHES
 from explaineval.planning.requests import RequestBuilder
+from explaineval.plugins import Registry
 from explaineval.prompts import PromptBook
 from explaineval.records import Intervention
 from explaineval.rundir.schema import ArmFacts, Growing, Science, TaskFacts, UnaskedArm
@@ -20,6 +23,7 @@ Edits = Mapping[tuple[str, str], Sequence[Intervention]]
 NOT_FIXED = (
     "tasks",
     "columns",
+    "metrics",
     "models",
     "samples",
     "limit",
@@ -41,7 +45,7 @@ def task_facts(tasks: Sequence[Task], edits: Edits, prompts: PromptBook) -> dict
             for edit in edits.get((task.name, example.id), ()):
                 by_kind.setdefault(edit.kind, Digest()).add(edit)
         facts[task.name] = TaskFacts(
-            examples=digest(task.examples),
+            examples=_made_by(FORMATS.origin(task.spec.format), digest(task.examples)),
             n_examples=len(task.examples),
             n_available=task.n_available,
             shots=digest(task.shots),
@@ -58,7 +62,19 @@ def _kind_digest(kind: str, total: Digest, prompts: PromptBook) -> str:
     cue = kind_of(kind).cue
     if cue is not None:
         total.add({"cue": prompts.cue_digest(cue)})
-    return str(total)
+    return _made_by(KINDS.origin(plugin_of(kind)), str(total))
+
+
+def _made_by(origin: str | None, digest: str) -> str:
+    """Return a hash, with the package and version of the plug-in that its contents come from."""
+    return digest if origin is None else f"{digest} ({origin})"
+
+
+def _plugins(config: RunConfig, tasks: Sequence[Task], kinds: Collection[str]) -> dict[str, str]:
+    """Return package and version of each plug-in on which trials depend."""
+    used: list[tuple[Registry[Any], str | None]] = [(FORMATS, task.spec.format) for task in tasks]
+    used += [*((KINDS, plugin_of(kind)) for kind in sorted(kinds)), (SEARCHES, config.mention)]
+    return {registry.recorded(name): origin for registry, name in used if name and (origin := registry.origin(name))}
 
 
 def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, kinds: Collection[str]) -> Science:
@@ -71,6 +87,7 @@ def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, kinds
         name: value for name, value in plain.items() if name not in NOT_FIXED and not (name in IF_SET and value is None)
     }
     fixed |= {name: plain["arms"][name] for name in ("order", "style", "shots")}
+    fixed |= _plugins(config, tasks, kinds)
     fixed["kind"] = plain["interventions"]["kind"]
     if config.shard is not None:
         fixed["shard"] = plain["shard"]

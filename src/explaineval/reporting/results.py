@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -16,7 +16,7 @@ from explaineval.config import ModelConfig
 from explaineval.cost import dollars_of_all
 from explaineval.errors import InputError
 from explaineval.files import read_lines
-from explaineval.records import Condition, Example, Intervention, Mention, MetricRow, Trial
+from explaineval.records import POLICIES, Condition, Example, Intervention, Mention, MetricRow, Trial
 from explaineval.reporting.comparison_text import headlines_of
 from explaineval.reporting.view import ConditionView, Place, ShownNumber, conditions_of, source_of
 from explaineval.rundir.directory import (
@@ -181,7 +181,7 @@ def _policies(directory: Path, run: RunRecord) -> list[Mention]:
         path = directory / TRIALS
         trials = sum(1 for _ in islice(read_lines(path), MOST_TRIALS + 1)) if path.exists() else 0
     own = run.config.mention
-    return [own, *(policy for policy in get_args(Mention) if policy != own and trials <= MOST_TRIALS)]
+    return [own, *(policy for policy in POLICIES if policy != own and trials <= MOST_TRIALS)]
 
 
 def _own_first(directory: Path, name: str, run: RunRecord, scorer: RunScorer, *, number: int) -> RunResults:
@@ -189,11 +189,7 @@ def _own_first(directory: Path, name: str, run: RunRecord, scorer: RunScorer, *,
     scores = scorer.scores()
 
     def is_other(condition: Condition) -> bool:
-        return (
-            condition.judge is None
-            and condition.mention in get_args(Mention)
-            and condition.mention != run.config.mention
-        )
+        return condition.judge is None and condition.mention in POLICIES and condition.mention != run.config.mention
 
     own = replace(
         scores,

@@ -63,9 +63,6 @@ MOST_BLOCKS = 6
 LABEL = 12
 """Columns that the name of a number takes in a block."""
 
-ON_SCREEN = frozenset(name for name, metric in METRICS.items() if "screen" in metric.views)
-"""The metrics on the screen: only what limits one of these stands there in full."""
-
 LineStyle = Literal["head", "plain", "warning", "dim"]
 
 
@@ -195,9 +192,14 @@ def _estimate_line(name: str, number: ShownNumber | None, remark: str, width: in
     yield from wrap(text, width, " " * LABEL)
 
 
+def _on_screen(metric: str) -> bool:
+    """Say whether a metric is on the screen: only what limits one of these stands there in full."""
+    return "screen" in METRICS[metric].views
+
+
 def _first_grave(warnings: Iterable[RowWarning]) -> MetricWarning | None:
     """The gravest warning about a number on the screen that must not be quoted; None if there is none."""
-    shown = ranked(row for row in warnings if row.warning.metric in ON_SCREEN)
+    shown = ranked(row for row in warnings if _on_screen(row.warning.metric))
     return next((item for item in shown if item.grade == GRADES[0]), None)
 
 
@@ -206,13 +208,13 @@ def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterato
     first, parts = _first_grave(warnings), []
     if first is not None:
         limited = {row.warning.metric for row in warnings if row.warning.text == first.text}
-        titles = [METRICS[name].title for name in METRICS if name in limited & ON_SCREEN]
+        titles = [METRICS[name].title for name in METRICS if name in limited and _on_screen(name)]
         parts.append(f"Do not quote {joined(titles)}: {_continued(first.text, titles).rstrip('.')}")
         grave: dict[str, str] = {}  # the first reason of each of the others
         for row in warnings:
             if row.warning.grade == GRADES[0]:
                 grave.setdefault(row.warning.metric, lower_first(CODES[row.warning.code].title))
-        others = [name for name in METRICS if name in (grave.keys() & ON_SCREEN) - limited]
+        others = [name for name in METRICS if name in grave.keys() - limited and _on_screen(name)]
         if others:
             reasons = "; ".join(dict.fromkeys(grave[name] for name in others))
             parts.append(f"do not quote {joined([METRICS[name].title for name in others])} either ({reasons})")
@@ -276,7 +278,7 @@ def _table(
         cells = []
         for column in COLUMNS:
             number = view.numbers.get(column.metric)
-            is_marked = number is not None and number.value is not None and number.grave and column.metric in ON_SCREEN
+            is_marked = number is not None and number.value is not None and number.grave and _on_screen(column.metric)
             cells.append(f"{column.cell(number)}{DAGGER if is_marked else ' '}")
         yield from _row(name, cells, sizes, "  ")
         phi = view.numbers.get(PHI_CCT)

@@ -36,7 +36,7 @@ from explaineval.scoring.registry import (
 from explaineval.scoring.rows import Scores
 from explaineval.text import NONE, UNDEFINED, counted, visible
 
-APART = {kind.name: kind.title for kind in KINDS if kind.measures_noise}
+APART = {kind.name: kind.title for kind in KINDS.values() if kind.measures_noise}
 """Kinds without a row of their own in the table, and what they are called."""
 
 OF_ARMS = (None, *APART)

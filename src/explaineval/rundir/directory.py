@@ -30,6 +30,7 @@ from explaineval.config import RunConfig
 from explaineval.digests import Digests
 from explaineval.errors import InputError, InUseError
 from explaineval.files import copy_tree, open_regular, open_text_atomic, read_lines, why_unwritable
+from explaineval.plugins import RECORDED
 from explaineval.record_list import json_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
@@ -211,6 +212,10 @@ def difference(old: Science, new: Science) -> str | None:
     for name in known:
         # earlier versions did what is now a new field's default, and some fields are left out where they have it
         before, now = (science.fixed.get(name, defaults.get(name)) for science in (old, new))
+        if before != now and name.startswith(RECORDED):
+            if before is None:
+                continue  # tasks and kinds may be added
+            return f"it was made with the {name} of {before}, now {now}"
         if before != now:
             option = {"params": "--param"}.get(name, f"--{name.replace('_', '-')}")
             return f"it was asked with {option} {_setting(before)}, now {_setting(now)}"

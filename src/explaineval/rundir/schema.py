@@ -23,7 +23,10 @@ from pydantic import (
 
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.cost import Price
-from explaineval.records import Condition, Order, Status, Style
+from explaineval.interventions import KINDS
+from explaineval.mentions import SEARCHES
+from explaineval.plugins import GROUPS
+from explaineval.records import Condition, Mention, Order, Status, Style
 
 LogprobsState = Literal["returned", "ignored", "rejected", "unusable", "off"]
 """What came of asking an endpoint for log-probabilities."""
@@ -306,6 +309,26 @@ class RunRecord(RecordPart):
     spending: tuple[Spending, ...] = ()
     """What was spent in the directory until the run ended; later commands book in its ledger."""
 
+    @property
+    def own_policy(self) -> Mention | None:
+        """The policy by which its trials' own fields were decided; None where that is a plug-in of another version."""
+        policy = self.config.mention
+        SEARCHES.find(policy)
+        return policy if self.science.fixed.get(SEARCHES.recorded(policy)) == SEARCHES.origin(policy) else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_plugins(cls, values: Any) -> Any:
+        science = values.get("science") if isinstance(values, Mapping) else None
+        fixed = science.get("fixed") if isinstance(science, Mapping) else None
+        for name, package in fixed.items() if isinstance(fixed, Mapping) else ():
+            for registry in (KINDS, SEARCHES):
+                own = name.removeprefix(registry.recorded(""))
+                if own != name and registry.find(own) is None:
+                    what = f"{GROUPS[registry.group]} {own} of the plug-in {package}"
+                    raise ValueError(f"the run needs the {what}, which cannot be loaded here: install it")
+        return values
+
     @model_validator(mode="before")
     @classmethod
     def _gather_totals(cls, values: Any) -> Any:
@@ -316,6 +339,8 @@ class RunRecord(RecordPart):
     @model_serializer(mode="wrap")
     def _spread_totals(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = serialise(self)
+        if not self.config.metrics:  # earlier versions refuse a key that they do not know
+            del document["config"]["metrics"]
         return document | (document.pop("totals", None) or {})
 
 

@@ -22,7 +22,7 @@ from explaineval.records import Condition, Mention, Order, Record, Side, Style, 
 from explaineval.rundir.schema import ArmFacts, Facts, TaskFacts
 from explaineval.scoring.counts import WORDS, RunCounts, count_sources
 from explaineval.scoring.mentioning import Source, TextReader
-from explaineval.scoring.registry import EXPLANATION_WORDS, G_MEAN2_CONTROL, MENTION_FLOOR
+from explaineval.scoring.registry import EXPLANATION_WORDS, G_MEAN2_CONTROL, MENTION_FLOOR, METRICS
 from explaineval.scoring.rows import Scores, score_sources
 from explaineval.scoring.verbosity import BY_LENGTH
 from explaineval.scoring.warnings import RowWarning
@@ -114,6 +114,7 @@ def score_rows(
     interval: Literal["jackknife", "percentile"] = "jackknife",
     resamples: int = 2000,
     seed: int = 0,
+    metrics: Sequence[str] = (),
 ) -> Scores:
     """Compute the metrics of trials given as rows with the fields of ExternalTrial.
 
@@ -125,6 +126,7 @@ def score_rows(
         interval: how intervals of correlations are computed.
         resamples: number of resamples of the percentile interval.
         seed: seed of the resamples and permutations.
+        metrics: metrics of plug-ins that are computed, too.
 
     A row whose label, explanation, `changed` or `mentioned` is missing is a missing trial: counted, not scored. Without
     `example_id` each row is an example of its own. Columns with other names are ignored.
@@ -165,7 +167,10 @@ def score_rows(
         interval=interval,
         resamples=resamples,
         seed=seed,
+        metrics=tuple(metrics),
     )
+    for name in metrics:
+        METRICS.require(name)
     scores = score_sources(by_source, config, reader.facts(counts))
     return _reworded(scores, reader.columns, is_mention_given=reader.is_mention_given)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 from explaineval.interventions import kind_of
 from explaineval.mentions import mentions, mentions_phrase
@@ -213,7 +213,7 @@ class TextReader:
         if source.judge is not None:
             raise ValueError("a judge's source is decided by verdicts")
         channels = {EXPLANATION: self._in_explanation, REASONING: self._in_reasoning, EITHER: self._in_either}
-        decide = partial(channels[source.channel], cast("Mention", source.mention))
+        decide = partial(channels[source.channel], source.mention)
 
         def decide_on_words(trial: Trial) -> MentionDecision | None:
             return None if kind_of(trial.kind).mentioned_by == "phrases" else decide(trial)

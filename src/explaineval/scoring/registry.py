@@ -1,12 +1,12 @@
 """All metrics, one value each: what it means, how it is computed, and everything that depends on which metric it is.
 
-To add a metric, write the function that computes it in `explaineval.metrics` and add one value to METRICS. Its rows,
+To add a metric, write the function that computes it in `explaineval.metrics` and add one value to _METRICS. Its rows,
 signature, warnings, mean over tasks and place in the tables follow from that value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ from explaineval.config import FEWEST_TVD_SAMPLES
 from explaineval.interventions import NULL_EDIT, SHAM, kind_of
 from explaineval.metrics import auroc, correlations, rates, reliability, simulatability
 from explaineval.metrics.estimates import NO_TRIAL, FloatArray, IntArray, Interval, no_value
+from explaineval.plugins import Registry
 from explaineval.records import Estimate
 from explaineval.scoring.counts import ArmCounts, KindCounts, NoiseDistances, most_common_reason
 from explaineval.scoring.metric import (
@@ -804,15 +805,19 @@ _METRICS: tuple[Metric[Any], ...] = (
     ),
 )
 
-METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in _METRICS}
-"""Every metric by name, in the order of the rows of metrics.json."""
 
 SomeMetric = TypeVar("SomeMetric", bound=Metric[Any])
 
 
-def metrics_of(scope: type[SomeMetric]) -> list[SomeMetric]:
-    """Return the metrics of one of the classes KindMetric, ArmMetric, LevelMetric and PredictionMetric."""
-    return [metric for metric in METRICS.values() if isinstance(metric, scope)]
+def metrics_of(scope: type[SomeMetric], asked: Collection[str] = ()) -> list[SomeMetric]:
+    """Return the metrics of one of the classes KindMetric, ArmMetric, LevelMetric and PredictionMetric.
+
+    Of plug-ins they are those that are `asked` for by name; what is not there is left out.
+    """
+    for name in asked:
+        METRICS.find(name)
+    own = ((name, metric) for name, metric in METRICS.items() if name in asked or METRICS.origin(name) is None)
+    return [metric for _, metric in own if isinstance(metric, scope)]
 
 
 def compute_all(metrics: Iterable[Metric[Counts]], counts: Counts) -> dict[str, Estimate]:
@@ -839,6 +844,11 @@ COMPARED_ONLY: dict[str, MetricText] = {
     )
 }
 """The metrics that `compare` computes and a run does not have."""
+
+METRICS: Registry[Metric[Any]] = Registry(
+    "metrics", Metric, ((metric.name, metric) for metric in _METRICS), taken=COMPARED_ONLY
+)
+"""Every metric by name, in the order of the rows of metrics.json."""
 
 
 def text_of(metric: str) -> Metric[Any] | MetricText:

@@ -22,11 +22,13 @@ import numpy as np
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import cue_targets, kind_of
+from explaineval.mentions import SEARCHES
 from explaineval.metrics.correlations import youden_values
 from explaineval.metrics.differences import Difference
 from explaineval.metrics.estimates import FloatArray, IntArray, column_sums, no_value
 from explaineval.metrics.families import compare_pairs
 from explaineval.metrics.reliability import cohen_kappa
+from explaineval.plugins import warn
 from explaineval.records import (
     EITHER,
     EXPLANATION,
@@ -71,7 +73,7 @@ from explaineval.scoring.mentioning import (
     phrases_in,
     reference_of,
 )
-from explaineval.scoring.metric import ArmMetric, KindMetric, KindResults, LevelMetric, PredictionMetric
+from explaineval.scoring.metric import ArmMetric, KindMetric, KindResults, LevelMetric, Metric, PredictionMetric
 from explaineval.scoring.predictions import PredictionIndex
 from explaineval.scoring.registry import FLIP_TO_CUE_RATE, METRICS, YOUDEN_J, SomeMetric, compute_all, metrics_of
 from explaineval.scoring.shared import Tables, measure_task
@@ -153,7 +155,12 @@ class RunScorer:
             build(RunConfig, {**run.config.model_dump(), **changes, "mention": policy}, str(directory))
             for policy in self._policies
         ]
-        self._config, self._own_policy = configs[0], run.config.mention
+        self._config, self._own_policy = configs[0], run.own_policy
+        for policy in self._policies:
+            SEARCHES.require(policy)
+        for name in self._config.metrics:
+            if METRICS.find(name) is None:
+                warn(f"{directory}: scored without the metric {name}, whose plug-in cannot be loaded here.")
         self._verdicts = collect_verdicts(read_verdicts(directory))
         self._read_predictions = read_predictions(directory)
         self._settings: dict[str, Any] = {
@@ -278,7 +285,7 @@ def _score_source(
     judged_kinds = None if source.judge is None else _judged_kinds(counts)
 
     def compute(scope: type[SomeMetric], of: Any) -> dict[str, Estimate]:
-        metrics = [metric for metric in metrics_of(scope) if is_headline or "mention" in metric.depends]
+        metrics = [metric for metric in metrics_of(scope, config.metrics) if is_headline or "mention" in metric.depends]
         return compute_all(metrics, of)
 
     def add(condition: Condition, estimates: Mapping[str, Estimate], levels: Sequence[str] = ()) -> None:
@@ -297,7 +304,7 @@ def _score_source(
 
     for arm in sorted({*counts.arms, *lacking}, key=order):
         if arm not in counts.arms:
-            for condition, estimates in _lacking_estimates(arm, facts, is_headline=is_headline):
+            for condition, estimates in _lacking_estimates(arm, config, facts, is_headline=is_headline):
                 add(condition, estimates)
             continue
         if source.channel != EXPLANATION and (arm.endpoint, arm.model) not in counts.reasoning:
@@ -325,7 +332,7 @@ def _score_source(
                 sensitivity.append(compare_source(about[0], about[1], results.counts, config))
         if is_headline:
             arm_counts = ArmCounts(arm, counts, config)
-            of_arm = compute_all(metrics_of(ArmMetric), arm_counts)
+            of_arm = compute_all(metrics_of(ArmMetric, config.metrics), arm_counts)
             add(arm, of_arm)
             warn(arm, arm_warnings(arm_counts, of_arm))
     for condition, asked, not_asked in _level_conditions(counts, lacking, config, facts, order):
@@ -354,7 +361,7 @@ def _with_predictions(scores: Scores, predictions: PredictionIndex, config: RunC
     asked: dict[Condition, set[str]] = {}
     for condition in sorted(predictions.conditions(), key=condition_order(config, facts)):
         for counts in predictions.counts(condition, interval_of(config)):
-            estimates = compute_all(metrics_of(PredictionMetric), counts)
+            estimates = compute_all(metrics_of(PredictionMetric, config.metrics), counts)
             if counts.unread and not len(counts.own):
                 unread = no_value("no trial has predictions that could be read")
                 estimates = dict.fromkeys(estimates, unread)
@@ -403,10 +410,10 @@ def _targets(directory: Path, facts: Facts) -> Targets:
 
 
 def _lacking_estimates(
-    arm: Condition, facts: Facts, *, is_headline: bool
+    arm: Condition, config: RunConfig, facts: Facts, *, is_headline: bool
 ) -> Iterator[tuple[Condition, dict[str, Estimate]]]:
     """Yield the undefined numbers of an arm that was not asked, for each kind of its task."""
-    metrics = [metric for metric in METRICS.values() if metric.undefined_if_not_asked]
+    metrics = [metric for metric in metrics_of(Metric, config.metrics) if metric.undefined_if_not_asked]
     names = [metric.name for metric in metrics if is_headline or "mention" in metric.depends]
     for kind in facts.tasks[arm.task].kinds:
         if not kind_of(kind).measures_noise and (is_headline or kind_of(kind).mentioned_by == "policy"):
@@ -458,6 +465,8 @@ def row_signature(
         for kind in kinds
     ]
     joined = {name: "+".join(dict.fromkeys(part[name] for part in parts)) for name in parts[0]}
+    if METRICS.origin(metric) is not None:
+        joined["metric"] = METRICS.signed(metric)
     more = {"judge": f"{source.judge}@{source.verdicts}"} if source.judge is not None else {}
     if source.channel != EXPLANATION:
         more["channel"] = source.channel

@@ -65,7 +65,7 @@ def kind_warnings(results: KindResults) -> Iterator[MetricWarning]:
     counts = results.counts
     margin = margin_of(counts)
     noise = check_noise(counts, margin)
-    metrics = [metric for metric in metrics_of(KindMetric) if metric.name in results.estimates]
+    metrics = [m for m in metrics_of(KindMetric, results.estimates) if m.name in results.estimates]
     shortages = {
         metric.name: shortages_of(
             metric, results.estimates[metric.name], counts.subset(metric.trials), _among(metric, counts)
@@ -106,7 +106,7 @@ def kind_warnings(results: KindResults) -> Iterator[MetricWarning]:
 
 def arm_warnings(counts: ArmCounts, estimates: Mapping[str, Estimate]) -> Iterator[MetricWarning]:
     """Yield what limits each number of one arm."""
-    for metric in metrics_of(ArmMetric):
+    for metric in metrics_of(ArmMetric, estimates):
         estimate = estimates.get(metric.name)
         if estimate is None or estimate.value is None:
             continue
@@ -139,7 +139,7 @@ def level_warnings(
     """
     for found in check_levels(counts):
         yield warning_of(next(iter(estimates)), found)
-    defined = [metric for metric in metrics_of(LevelMetric) if _is_defined(estimates.get(metric.name))]
+    defined = [metric for metric in metrics_of(LevelMetric, estimates) if _is_defined(estimates.get(metric.name))]
     among = ", among the trials that all levels share"
     short = {metric.name: shortages_of(metric, estimates[metric.name], counts.tables, among) for metric in defined}
     asked = int((_by_level(counts.tables).sum(axis=(1, 2)) > 0).sum())
@@ -165,7 +165,7 @@ def level_warnings(
 
 def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estimate]) -> Iterator[MetricWarning]:
     """Yield what limits each number about one predictor, or the panel."""
-    for metric in metrics_of(PredictionMetric):
+    for metric in metrics_of(PredictionMetric, estimates):
         estimate = estimates.get(metric.name)
         if estimate is None or estimate.value is None:
             continue

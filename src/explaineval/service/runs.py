@@ -19,6 +19,7 @@ from explaineval.config import RUN_KINDS, EndpointConfig
 from explaineval.datasets.readers import BUNDLED
 from explaineval.datasets.taggers import find_tagger
 from explaineval.errors import InputError
+from explaineval.plugins import plugin_names
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
 from explaineval.service.auth import Auth, User
 from explaineval.service.directory import CACHE, EXPORTS, LOGS, RUNS, UPLOADS, Disk, Uploads, prepare_directory
@@ -329,7 +330,7 @@ class RunService:
         if name == REPORT:
             job, arguments = "report", {"directories": [str(directory)]}
         elif name in exports():
-            format, rows = EXPORTED[name]
+            format, rows = exported()[name]
             arguments = {
                 "directory": str(directory), "cache": str(self.directory / CACHE), "format": format, "rows": rows,
             }  # fmt: skip
@@ -502,12 +503,22 @@ class RunService:
             path.unlink(missing_ok=True)
 
 
+def exported() -> dict[str, tuple[str, str]]:
+    """Return name → format and table of all exports, those of plug-ins among them."""
+    if not plugin_names("exports"):
+        return dict(EXPORTED)
+    from explaineval.reporting.exports import FORMATS  # which is slow to import
+
+    added = {f"numbers{FORMATS[name].suffix}": name for name in FORMATS.added() if FORMATS[name].suffix}
+    return {**EXPORTED, **{file: (name, "metrics") for file, name in added.items()}}
+
+
 def exports(conditions: int = 2) -> list[str]:
     """Return the names of the exports that can be made here of a run with so many conditions."""
     lacking = set() if find_spec("pyarrow") is not None else {"parquet"}
     return [
         name
-        for name, (format, rows) in EXPORTED.items()
+        for name, (format, rows) in exported().items()
         if format not in lacking and (rows != "comparison" or conditions > 1)
     ]
 

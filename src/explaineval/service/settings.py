@@ -21,6 +21,7 @@ from explaineval.datasets.readers import BUNDLED
 from explaineval.datasets.tasks import parse_spec, takes_columns
 from explaineval.errors import InputError
 from explaineval.files import open_regular
+from explaineval.plugins import allow
 from explaineval.records import Record
 from explaineval.secrets import SECRETS
 
@@ -145,6 +146,8 @@ class Settings(Record):
     """Whether simulated models may be asked."""
     embedded: bool = True
     """Whether the small model on this machine may be asked, if it is installed."""
+    plugins: tuple[str, ...] = ()
+    """The packages whose plug-ins may be used."""
     base_path: str = ""
     """The path below which the service is asked, such as /explaineval: nothing, or `/` and names."""
 
@@ -189,7 +192,7 @@ class Settings(Record):
         return self
 
 
-RESTARTED = ("base_path", "hosts", "embedded")
+RESTARTED = ("base_path", "hosts", "embedded", "plugins")
 """Keys that count when the service starts."""
 RESTARTED_LIMITS = (
     "background_processes", "background_memory", "plan_seconds", "plans_per_token", "plans_waiting_per_token",
@@ -211,12 +214,17 @@ def needing_restart(before: Settings, after: Settings) -> list[str]:
     return keys
 
 
-def read_settings(path: Path | None) -> Settings:
+def read_settings(path: Path | None, *, starts: bool = False) -> Settings:
     """Read serve.yaml; without a path all settings have their defaults. Relative paths are relative to the file.
+
+    Where the service `starts`, its processes use from now on the plug-ins of the packages that the file names, and no
+    others.
 
     Raises:
         InputError: the file cannot be read, or a setting is unknown or wrong. It names the line.
     """
+    if starts:
+        allow(())
     if path is None:
         return Settings()
     values, tree = read_yaml(path, "file of settings", "tasks: {esnli: 'esnli:esnli_dev.csv'}")
@@ -235,6 +243,8 @@ def read_settings(path: Path | None) -> Settings:
         if first["type"] == "extra_forbidden":
             text = "unknown key"
         raise InputError(f"{path}:{line_of(tree, where)}: {name + ': ' if name else ''}{text}.") from None
+    if starts:
+        allow(settings.plugins)
     tasks = {}
     for name, served in settings.tasks.items():
         try:

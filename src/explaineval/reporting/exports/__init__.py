@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from explaineval.errors import InputError
+from explaineval.plugins import Registry
 from explaineval.reporting.exports.rows import creating
 from explaineval.reporting.results import read_results, read_run_results
 from explaineval.secrets import SECRETS
@@ -15,6 +16,8 @@ from explaineval.text import counted
 
 BUNDLE = "bundle"
 """The format that is no export of rows but the run itself with its answers; `archive.bundle` writes it."""
+
+BUNDLE_SUFFIX = ".zip"
 
 DEFAULT_TABLE = "metrics"
 
@@ -116,7 +119,7 @@ _FORMATS = (
         "every-eval-ever", "records of Every Eval Ever, one for each model", _every_eval_ever, is_directory=True
     ),
 )
-FORMATS: Mapping[str, ExportFormat] = {candidate.name: candidate for candidate in _FORMATS}
+FORMATS = Registry("exports", ExportFormat, ((candidate.name, candidate) for candidate in _FORMATS), taken=(BUNDLE,))
 """All formats but the bundle, by name."""
 
 
@@ -126,17 +129,15 @@ def format_of(name: str | None, out: Path, table: str | None) -> ExportFormat | 
     Raises InputError where the suffix belongs to several formats, or a table is named for a format without rows.
     """
     if name is None:
-        fitting = [
-            candidate
-            for candidate in FORMATS.values()
-            if candidate.suffix is not None and candidate.suffix == out.suffix
-        ]
+        fitting = [candidate for candidate in FORMATS.values() if candidate.suffix == out.suffix]
+        if not fitting and out.suffix not in ("", BUNDLE_SUFFIX):
+            fitting = [candidate for candidate in FORMATS.complete().values() if candidate.suffix == out.suffix]
         if len(fitting) > 1:
             names = " or ".join(candidate.name for candidate in fitting)
             raise InputError(f"--out {out}: {out.suffix} files are of several formats: add --format {names}.")
         chosen = fitting[0] if fitting else None
     else:
-        chosen = FORMATS.get(name)
+        chosen = FORMATS.find(name)
     if table is not None and (chosen is None or not chosen.of_rows):
         rows = ", ".join(candidate.name for candidate in FORMATS.values() if candidate.of_rows)
         raise InputError(f"--rows {table}: only formats of rows have a table: {rows}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from explaineval.metrics.families import Rank
@@ -32,10 +32,11 @@ DIGEST = 16
 FIRST = (PHI_CCT, IMPACT_RATE, MENTION_RATE, TPR, FPR)
 """The metrics on the left, in this order; the others follow in that of the registry."""
 
-COLUMNS: Mapping[str, Cell] = {
-    name: cell for name in dict.fromkeys((*FIRST, *METRICS)) if (cell := METRICS[name].paper_cell) is not None
-}
-"""The columns from left to right by their metric. One is left out where no row has its metric."""
+
+def columns_of(metrics: Container[str]) -> dict[str, Cell]:
+    """Return the columns for some metrics from left to right, by their metric."""
+    names = [name for name in dict.fromkeys((*FIRST, *METRICS)) if name in metrics]
+    return {name: cell for name in names if (cell := METRICS[name].paper_cell) is not None}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class HeadlineRow:
     @property
     def numbers(self) -> dict[str, ShownNumber]:
         """The numbers of the table."""
-        return {name: self.view.numbers[name] for name in COLUMNS if name in self.view.numbers}
+        return {name: self.view.numbers[name] for name in columns_of(self.view.numbers)}
 
     @property
     def trials(self) -> int:
@@ -81,7 +82,7 @@ class Headline:
     @property
     def columns(self) -> dict[str, Cell]:
         """The columns that some row has a number in."""
-        return {name: cell for name, cell in COLUMNS.items() if any(name in row.view.numbers for row in self.rows)}
+        return columns_of({name for row in self.rows for name in row.view.numbers})
 
     @property
     def ranked(self) -> bool:
@@ -108,7 +109,7 @@ class Headline:
 def headlines_of(results: ComparedRuns) -> tuple[Headline, ...]:
     """Return the tables of the first run: that of its arms, and that of its levels of verbosity together, if any."""
     run, ranks = results.runs[0], dict(_ranks(results.comparisons))
-    views = [view for view in run.conditions if view.numbers.keys() & COLUMNS.keys()]
+    views = [view for view in run.conditions if columns_of(view.numbers)]
     titled = {
         "Faithfulness of explanations": [view for view in views if not view.over_levels],
         "Faithfulness of explanations over levels of verbosity": [view for view in views if view.over_levels],

@@ -309,11 +309,14 @@ INTERVALS = {
 }
 
 
-LOWER_IS_BETTER: Mapping[str, bool] = {
-    name: metric.better == "lower" for name, metric in METRICS.items() if metric.better is not None
-}
-"""The metrics of a record: those that are better in one direction, which the schema requires to be named. What
-describes a model without being better or worse (the impact rate, say) stands in the details of phi-CCT."""
+def is_rated(metric: str) -> bool:
+    """Say whether a record has a metric: those that are better in one direction, which the schema requires to be named.
+
+    What describes a model without being better or worse (the impact rate, say) stands in the details of phi-CCT.
+    """
+    about = METRICS[metric]
+    return about.better is not None and None not in (about.scale.low, about.scale.high)
+
 
 BESIDE = (IMPACT_RATE, MENTION_RATE, TPR, FPR, MENTION_FLOOR)
 """What belongs beside every phi-CCT."""
@@ -348,10 +351,8 @@ def record_of(run: RunResults, endpoint: str | None, model: str, now: datetime) 
     """Return the record of one model as a JSON document."""
     record = run.record
     own = [row for row in run.scores.rows if (row.endpoint, row.model) == (endpoint, model)]
-    scored = [row for row in own if row.metric in LOWER_IS_BETTER and row.value is not None]
-    lacking = {
-        _result_id(row): row.undefined or UNKNOWN for row in own if row.metric in LOWER_IS_BETTER and row.value is None
-    }
+    scored = [row for row in own if is_rated(row.metric) and row.value is not None]
+    lacking = {_result_id(row): row.undefined or UNKNOWN for row in own if is_rated(row.metric) and row.value is None}
     moment = _epoch(record.created)
     run_name = record.signature.rpartition("|")[2]
     return {
@@ -436,7 +437,7 @@ def _result(run: RunResults, row: MetricRow, own: list[MetricRow]) -> dict[str, 
             "evaluation_description": metric.definition,
             "metric_id": ACCURACY if row.metric == ACCURACY else f"{COLLECTION}.{row.metric}",
             "metric_name": metric.title,
-            "lower_is_better": LOWER_IS_BETTER[row.metric],
+            "lower_is_better": metric.better == "lower",
             "score_type": "continuous",
             "min_score": metric.scale.low,
             "max_score": metric.scale.high,

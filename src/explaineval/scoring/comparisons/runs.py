@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from explaineval.config import RunConfig
 from explaineval.errors import InputError
+from explaineval.mentions import SEARCHES
 from explaineval.metrics.differences import Difference
 from explaineval.metrics.families import DRAWS
 from explaineval.metrics.frontiers import ExplainedVariance
@@ -215,8 +216,8 @@ def compare_runs(
     """
     if by is not None and by not in get_args(By):
         raise InputError(f"by: expected {', '.join(map(repr, get_args(By)))}, not {by!r}.")
-    if mention is not None and mention not in get_args(Mention):
-        raise InputError(f"mention: expected {', '.join(map(repr, get_args(Mention)))}, not {mention!r}.")
+    if mention is not None and SEARCHES.find(mention) is None:
+        raise InputError(f"mention: expected {', '.join(map(repr, SEARCHES.complete()))}, not {mention!r}.")
     if equivalent is not None and not 0 < equivalent <= 2:
         raise InputError(f"equivalent: expected a number above 0 and at most 2, not {equivalent}.")
     if impact_rate is not None and not 0 < impact_rate < 1:
@@ -305,7 +306,7 @@ def _add_run(
     """Count the trials of a run; return the run, the sizes of its models, and what limits its numbers."""
     record = read_run(directory)
     policy = mention or record.config.mention
-    reader = TextReader(record.config.mention, phrases_in(directory / PROMPTS))
+    reader = TextReader(record.own_policy, phrases_in(directory / PROMPTS))
     # Differences have jackknife intervals, whatever the run's own rows have: a difference does not depend on that.
     config = record.config.model_copy(update={"mention": policy, "interval": "jackknife"})
     read = count_trials_read(directory, record, read_trials(directory))

@@ -17,8 +17,8 @@ from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.families import DRAWS
 from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.comparisons.groups import PRIMARY, Group, Sizes
-from explaineval.scoring.metric import LevelMetric
-from explaineval.scoring.registry import IMPACT_RATE, METRICS, PHI_AT_P
+from explaineval.scoring.metric import LevelMetric, Metric
+from explaineval.scoring.registry import IMPACT_RATE, PHI_AT_P, metrics_of
 from explaineval.scoring.shared import (
     MENTIONED_FLIPS,
     NOT_SCORED,
@@ -125,7 +125,7 @@ def comparable_metrics(impact_rate: float, *, over_levels: bool = False) -> dict
     `impact_rate` is where `phi_at_p` is taken, which is defined in comparisons only.
     """
     table: dict[str, Paired] = {}
-    for metric in METRICS.values():
+    for metric in metrics_of(Metric):
         if metric.paired is not None and isinstance(metric, LevelMetric) == over_levels:
             table[metric.name] = metric.paired
         if metric.name == PRIMARY and not over_levels:
