@@ -24,7 +24,7 @@ from explaineval.errors import InputError
 from explaineval.interventions import cue_targets, kind_of
 from explaineval.metrics.correlations import youden_values
 from explaineval.metrics.differences import Difference
-from explaineval.metrics.estimates import FloatArray, IntArray, column_sums, no_value
+from explaineval.metrics.estimates import IntArray, column_sums, no_value
 from explaineval.metrics.families import compare_pairs
 from explaineval.metrics.reliability import cohen_kappa
 from explaineval.records import (
@@ -74,7 +74,7 @@ from explaineval.scoring.mentioning import (
 from explaineval.scoring.metric import ArmMetric, KindMetric, KindResults, LevelMetric, PredictionMetric
 from explaineval.scoring.predictions import PredictionIndex
 from explaineval.scoring.registry import FLIP_TO_CUE_RATE, METRICS, YOUDEN_J, SomeMetric, compute_all, metrics_of
-from explaineval.scoring.shared import Tables, measure_task
+from explaineval.scoring.shared import measure_task, tables_of
 from explaineval.scoring.task_means import MEAN, means
 from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelCounts
 from explaineval.scoring.warnings import (
@@ -552,7 +552,7 @@ def compare_source(condition: Condition, reference: Condition, counts: KindCount
         raise ValueError(f"{COMPARED} has no paired comparison in the registry")
     here = joint.sum(axis=(1, 2, 3)) > 0
     own, by_reference = (joint[here].sum(axis=axis).reshape(-1, 4) for axis in (2, 3))
-    measured = [measure_task(paired, _tables(cells), len(cells)) for cells in (own, by_reference)]
+    measured = [measure_task(paired, tables_of(cells), len(cells)) for cells in (own, by_reference)]
     (difference,) = compare_pairs(measured, seed=config.seed).differences
     both, only_reference, only_this, neither = agreement.sum(axis=0).tolist()
     return Sensitivity(
@@ -569,9 +569,3 @@ def compare_source(condition: Condition, reference: Condition, counts: KindCount
 def _value(cells: IntArray) -> float | None:
     value = float(youden_values(column_sums(cells.astype(np.float64))[np.newaxis])[0])
     return None if math.isnan(value) else value
-
-
-def _tables(cells: IntArray) -> Tables:
-    """Return tables (G, 4) of one level without label probabilities."""
-    nothing: FloatArray = np.zeros((len(cells), 6))
-    return Tables(cells[:, np.newaxis], np.zeros_like(cells), nothing)

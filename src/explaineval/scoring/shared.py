@@ -171,6 +171,11 @@ class Tables(NamedTuple):
         return total
 
 
+def tables_of(cells: IntArray) -> Tables:
+    """Return tables (G, 4) of one level without label probabilities."""
+    return Tables(cells[:, np.newaxis], np.zeros_like(cells), np.zeros((len(cells), 6)))
+
+
 @dataclass(frozen=True)
 class Shared:
     """Several systems on the trials of one task and kind that they share.
