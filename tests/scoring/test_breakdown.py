@@ -15,8 +15,9 @@ from statsmodels.stats.multitest import multipletests
 
 from explaineval.metrics.estimates import Interval
 from explaineval.records import Trial
+from explaineval.reporting.breakdown_text import warnings_of
 from explaineval.rundir.directory import INTERVENTIONS
-from explaineval.scoring.breakdown import Breakdown, break_down, compare_parts
+from explaineval.scoring.breakdown import TESTED, Breakdown, break_down, compare_parts, find_letters
 from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_AT_P, PHI_CCT, TPR
 from makers.runs import make_run, make_trial
 
@@ -32,7 +33,9 @@ def write_planted(directory: Path) -> Path:
         for number in range(WORDS):
             changed = draw.random() < 0.3
             mentioned = draw.random() < (TPR_OF["ADJ" if number % 2 else "ADV"] if changed else 0.1)
-            trials.append(make_trial(example, number, changed=changed, mentioned=mentioned))
+            before, other = "AB" if example % 2 else "BA"
+            answers = {"label_before": before, "label_after": other if changed else before}
+            trials.append(make_trial(example, number, changed=changed, mentioned=mentioned, **answers))
     run = make_run(directory, trials, EXAMPLES, shams=0)
     path = run / INTERVENTIONS
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -132,6 +135,9 @@ def test_a_part_with_few_flips_is_shown_and_not_tested() -> None:
     assert [part.untested is None for part in found.parts] == [True, True, False]
     assert found.parts[2].numbers[FPR].low is not None
     assert all("few" not in (test.first, test.second) for test in found.tests)
+    warnings = list(warnings_of([found]))
+    assert {warning["metric"] for warning in warnings} == set(TESTED)
+    assert "few: only 7 mentioned changes of the answer; 8 are needed" in warnings[0]["text"]
 
 
 def test_impact_alone_makes_no_difference_in_what_is_tested() -> None:
@@ -160,5 +166,41 @@ def test_the_command_prints_a_table_and_one_document(planted: Path, call: Callab
     document = json.loads(out)
     assert (code, document["schema"]) == (0, 2)
     (found,) = document["breakdowns"]
-    assert {warning["code"] for warning in document["warnings"]} == {"part_untested"}
+    assert sum(letter["share"]["value"] for letter in found["letters"]) == pytest.approx(1)
     assert [part["part"] for part in found["parts"]] == ["A", "B"]
+
+
+def test_changed_answers_that_go_to_one_letter_are_found() -> None:
+    """Of two planted worlds the one whose changed answers go to A is found; the one by base rates is not."""
+    generator = np.random.default_rng(1)
+    base = np.eye(3, dtype=np.int64)[generator.integers(0, 3, 200)] * 6
+    even, towards = np.zeros_like(base), np.zeros_like(base)
+    for example, before in enumerate(base.argmax(axis=1)):
+        others = [letter for letter in range(3) if letter != before]
+        even[example, generator.choice(others)] += 1
+        towards[example, others[0]] += 1
+
+    assert all(letter.difference.p > 0.05 for letter in find_letters("ABC", base, even))
+    assert [letter.difference.p < 0.01 for letter in find_letters("ABC", base, towards)] == [True, False, True]
+
+
+def test_the_expected_flips_follow_the_base_rates_of_the_other_letters() -> None:
+    """With base rates .5, .3 and .2, A gets .3·.5/.7 + .2·.5/.8 of the changed answers."""
+    base, flips = np.tile([5, 3, 2], (10, 1)), np.tile([1, 0, 0], (10, 1))
+    letters = find_letters("ABC", base, flips)
+
+    assert letters[0].expected == pytest.approx(0.3 * 0.5 / 0.7 + 0.2 * 0.5 / 0.8)
+    assert sum(letter.expected or 0 for letter in letters) == pytest.approx(1)
+
+
+def test_phi_among_explanations_of_one_answer_is_that_of_centred_columns(planted: Path) -> None:
+    """It is the correlation of changes and mentions after each answer's own means are taken away."""
+    found = by_name(break_down(planted))["answer"]
+    trials = trials_of(planted)
+    columns = np.array([(bool(trial.changed), bool(trial.mentioned)) for trial in trials], dtype=float)
+    letters = np.array([trial.label_after for trial in trials])
+    for letter in "AB":
+        columns[letters == letter] -= columns[letters == letter].mean(axis=0)
+
+    assert found.strata is not None
+    assert found.strata.value == pytest.approx(np.corrcoef(columns.T)[0, 1])

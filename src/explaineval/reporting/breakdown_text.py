@@ -8,9 +8,9 @@ from typing import Any
 from explaineval.records import Condition, Estimate, MetricRow, record_dict
 from explaineval.reporting.screen import LineStyle, StyledLine, wrap
 from explaineval.reporting.view import describe
-from explaineval.scoring.breakdown import TESTED, Breakdown, Part, Test
+from explaineval.scoring.breakdown import FLIPS_TO, TESTED, Breakdown, Part, Test
 from explaineval.scoring.codes import finding, warning_of
-from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_AT_P, PHI_CCT, TPR
+from explaineval.scoring.registry import FPR, IMPACT_RATE, MENTION_RATE, PHI_AT_P, PHI_CCT, TPR
 from explaineval.scoring.shared import FEWEST_OF_EACH
 from explaineval.text import (
     NONE,
@@ -38,7 +38,7 @@ WIDE, NARROW = (19, 16, 16, 15, 11), (19, 10, 9, 9, 11)
 
 NARROWEST_NAME = 20
 
-NAMES = {TPR: "named if changed", FPR: "named if not"}
+NAMES = {TPR: "named if changed", FPR: "named if not", FLIPS_TO: "where changed answers go"}
 
 LEGEND = (
     "flips named: changed answers whose explanation names the insertion, of all changed answers. Parts are compared by "
@@ -119,9 +119,14 @@ def _share(rate: Estimate, *, with_limits: bool) -> str:
 
 def sentences_of(one: Breakdown) -> Iterator[str]:
     """Yield what the tests between the parts say, and what was not tested."""
+    yield from _of_answers(one)
     tested = [test for test in one.tests if test.p_adjusted is not None]
     for test in tested:
-        if test.significant:
+        if test.significant and test.second is None:
+            more = "more" if (test.difference or 0.0) > 0 else "less"
+            p = p_text(test.p_adjusted or 0.0)
+            yield f"Changed answers go to {test.first} {more} often than answers before were {test.first}, p {p}."
+        elif test.significant:
             size = estimate_text(test.difference or 0.0, test.low, test.high, sign=True)
             p = p_text(test.p_adjusted or 0.0)
             yield f"They differ in {_name(test, one)}: {test.first} − {test.second} {size}, p {p}."
@@ -132,12 +137,28 @@ def sentences_of(one: Breakdown) -> Iterator[str]:
     few = [part.name for part in one.parts if part.untested]
     if len(one.parts) == 1:
         yield "All trials are in one part: there is nothing to compare."
-    elif reasons := dict.fromkeys(str(test.undefined) for test in one.tests if test.undefined):
-        yield f"Not tested: {'; '.join(reasons)}."
+    elif reasons := dict.fromkeys(test.undefined for test in one.tests if test.undefined and test.metric in TESTED):
+        yield f"Not tested: {'; '.join(map(str, reasons))}."
     elif few:
         yield f"In no test, with too few flips: {joined(few)}."
     if one.without:
         yield f"{counted(one.without, 'trial', 'are')} in none of the parts: nothing is known there."
+
+
+def _of_answers(one: Breakdown) -> Iterator[str]:
+    """Yield where changed answers go, how often each answer's explanations name the insertion, and phi among them."""
+    if not one.letters:
+        return
+    shares = [f"{letter.name} {_share(letter.share, with_limits=True)}" for letter in one.letters]
+    expected = [
+        f"{letter.name} {NONE if letter.expected is None else share_text(letter.expected)}" for letter in one.letters
+    ]
+    yield f"Changed answers went to {', '.join(shares)}; by the answers before: {', '.join(expected)}."
+    named = [f"{part.name} {_share(part.numbers[MENTION_RATE], with_limits=True)}" for part in one.parts]
+    yield f"Explanations that name the insertion, by their answer: {', '.join(named)}."
+    if one.strata is not None and one.strata.value is not None:
+        phi = estimate_text(one.strata.value, one.strata.low, one.strata.high)
+        yield f"phi among explanations of the same answer: {phi}."
 
 
 def _name(test: Test, one: Breakdown) -> str:
@@ -179,6 +200,21 @@ def document_of(one: Breakdown) -> dict[str, Any]:
                 "undefined": test.undefined,
             }
             for test in one.tests
+        ],
+        "phi_same_answer": None if one.strata is None else record_dict(one.strata),
+        "letters": [
+            {
+                "letter": letter.name,
+                "base_rate": letter.base_rate,
+                "share": record_dict(letter.share),
+                "expected": letter.expected,
+                "difference": letter.difference.value,
+                "low": letter.difference.low,
+                "high": letter.difference.high,
+                "p": letter.difference.p,
+                "undefined": letter.difference.undefined,
+            }
+            for letter in one.letters
         ],
     }
 

@@ -14,6 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +23,19 @@ import numpy as np
 from explaineval.config import RunConfig
 from explaineval.interventions.words import load_sense_words
 from explaineval.metrics import correlations, rates
-from explaineval.metrics.differences import LEVEL, Pair, pair_of
-from explaineval.metrics.estimates import FloatArray, IntArray, Interval, no_value
+from explaineval.metrics.differences import LEVEL, Difference, Measured, Pair, pair_of, t_limits, undefined_measure
+from explaineval.metrics.estimates import (
+    NEVER_CHANGED,
+    FloatArray,
+    IntArray,
+    Interval,
+    column_sums,
+    deviations,
+    error_of,
+    no_value,
+)
 from explaineval.metrics.families import holm_adjusted
+from explaineval.metrics.rates import wilson_rate
 from explaineval.records import Condition, Estimate, Example, Intervention, Trial
 from explaineval.rundir.directory import PROMPTS, read_run, read_trials, stream_examples, stream_interventions
 from explaineval.scoring.comparisons.task_groups import at_impact_rate
@@ -46,6 +57,9 @@ SHOWN: Mapping[str, Callable[[IntArray, Interval], Estimate]] = {
 
 TESTED = (PHI_AT_P, TPR, FPR)
 """The numbers by which parts are compared."""
+
+FLIPS_TO = "flips_to_answer"
+"""The test of whether changed answers go to a letter more or less often than its base rate lets expect."""
 
 THIRDS = 3
 
@@ -153,11 +167,26 @@ class Test:
 
 
 @dataclass(frozen=True)
+class Letter:
+    """How often changed answers go to one letter, and how often they would if they followed the base rates.
+
+    `base_rate` is the letter's share of the answers before the insertion.
+    """
+
+    name: str
+    base_rate: float
+    share: Estimate
+    expected: float | None
+    difference: Difference
+
+
+@dataclass(frozen=True)
 class Breakdown:
     """The parts of one condition by one dimension, and the tests between them.
 
     `condition` has kind None where the parts are kinds. `impact_rate` is the pooled one, where `phi_at_p` is taken.
-    `without` counts trials that are in no part. `undefined` says why there are no parts.
+    `without` counts trials that are in no part. `undefined` says why there are no parts. Where the parts are answers,
+    `letters` say where changed answers go, and `strata` is phi among explanations of the same answer.
     """
 
     condition: Condition
@@ -169,6 +198,8 @@ class Breakdown:
     examples: int = 0
     without: int = 0
     undefined: str | None = None
+    letters: tuple[Letter, ...] = ()
+    strata: Estimate | None = None
 
     @property
     def title(self) -> str:
@@ -183,8 +214,12 @@ class _Values:
     counter: KindCounter
     numbers: dict[str, array[float]] = field(default_factory=lambda: {by: array("d") for by in DIMENSIONS})
     names: dict[str, dict[str, int]] = field(default_factory=lambda: {by: {} for by in DIMENSIONS})
+    before: array[int] = field(default_factory=lambda: array("i"))
+    """The answer before the insertion, by its number among the names of answers after it."""
 
     def add(self, trial: Trial, inserted: Inserted) -> None:
+        answers = self.names[ANSWER]
+        self.before.append(answers.setdefault(str(trial.label_before), len(answers)))
         for by, dimension in DIMENSIONS.items():
             value = dimension.read(trial, inserted)
             if isinstance(value, str):
@@ -268,7 +303,66 @@ def _by_values(condition: Condition, by: str, found: _Values, interval: Interval
     flat = np.bincount(4 * (size * places + rows) + cells, minlength=4 * size * len(names))
     tables = flat.reshape(len(names), size, 4).astype(np.int64)[:, counter.examples.sorted_rows()]
     breakdown = compare_parts(names, tables, interval)
-    return replace(breakdown, condition=condition, by=by, without=int((~known).sum()))
+    breakdown = replace(breakdown, condition=condition, by=by, without=int((~known).sum()))
+    if by != ANSWER:
+        return breakdown
+    order = [found.names[by][name] for name in names]
+    changed = cells < 2
+    before = np.array(found.before, dtype=np.int64)
+    flips = np.stack([np.bincount(rows[changed & (values == at)], minlength=size) for at in order], axis=1)
+    base = np.stack([np.bincount(rows[before == at], minlength=size) for at in order], axis=1)
+    strata = correlations.phi_by_letter(np.moveaxis(tables, 0, 1))
+    letters = find_letters(names, base, flips)
+    p_values = [letter.difference.p for letter in letters if letter.difference.p is not None]
+    test = Test(FLIPS_TO, undefined=None if p_values else "no answer changed to another letter")
+    if p_values:
+        best = min((one for one in letters if one.difference.p is not None), key=lambda one: one.difference.p or 0.0)
+        of_best = best.difference
+        p = min(1.0, min(p_values) * len(p_values))
+        test = Test(FLIPS_TO, best.name, None, of_best.value, of_best.low, of_best.high, p)
+    return replace(breakdown, letters=tuple(letters), strata=strata, tests=(*breakdown.tests, test))
+
+
+def find_letters(names: Sequence[str], base: IntArray, flips: IntArray) -> list[Letter]:
+    """Return where changed answers go, from answers before and changed answers to each letter, (examples, letters).
+
+    Expected is what a model would show whose answers, whatever they were, change equally often and to the others in
+    proportion to their base rates P: the share Σ_x≠l P(x)·P(l)/(1 − P(x)) goes to l. The difference has MOVER limits,
+    made of Wilson's for the share and of a jackknife over examples for what is expected.
+    """
+    some = flips.any(axis=1)
+    letters = []
+    for number, name in enumerate(names):
+        statistic = partial(_expected, number)
+        rows = base.astype(np.float64)
+        expected = float(statistic(column_sums(rows)[np.newaxis])[0])
+        observed = rates.rate(flips[:, number], flips.sum(axis=1), Interval(), undefined=NEVER_CHANGED)
+        share = wilson_rate(flips[:, number], flips.sum(axis=1))
+        nothing = np.zeros(len(rows))
+        error = error_of(deviations(rows, statistic)) if len(rows) > 1 else math.nan
+        systems = (
+            Measured(share.value, nothing, (), observed.n, limits=share.limits, is_sparse=True)
+            if some.sum() >= FEWEST_OF_EACH
+            else undefined_measure(len(rows), f"fewer than {FEWEST_OF_EACH} examples have a changed answer"),
+            undefined_measure(len(rows), "every answer before was the same")
+            if math.isnan(error)
+            else Measured(expected, nothing, (), observed.n, limits=t_limits(expected, error, len(rows) - 1)),
+        )
+        pair = pair_of(systems, 0, 1, None)
+        if isinstance(pair, Pair):
+            low, high = pair.limits(LEVEL)
+            pair = Difference(0, 1, pair.value, "mover", low=low, high=high, p=pair.p)
+        share_before = float(base[:, number].sum() / base.sum())
+        letters.append(Letter(name, share_before, observed, None if math.isnan(expected) else expected, pair))
+    return letters
+
+
+def _expected(letter: int, sums: FloatArray) -> FloatArray:
+    """Return the share of changed answers expected to go to a letter, from counts of answers before, (m, letters)."""
+    shares = sums / sums.sum(axis=1, keepdims=True)
+    leaving = np.divide(shares, 1 - shares, out=np.full_like(shares, np.nan), where=shares < 1)
+    expected: FloatArray = (leaving.sum(axis=1) - leaving[:, letter]) * shares[:, letter]
+    return expected
 
 
 def _parts(dimension: Dimension, named: Mapping[str, int], values: FloatArray) -> tuple[list[str], IntArray]:
