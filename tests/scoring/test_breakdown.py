@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -135,7 +136,7 @@ def test_a_part_with_few_flips_is_shown_and_not_tested() -> None:
     assert [part.untested is None for part in found.parts] == [True, True, False]
     assert found.parts[2].numbers[FPR].low is not None
     assert all("few" not in (test.first, test.second) for test in found.tests)
-    warnings = list(warnings_of([found]))
+    warnings = list(warnings_of([replace(found, by="pos")]))
     assert {warning["metric"] for warning in warnings} == set(TESTED)
     assert "few: only 7 mentioned changes of the answer; 8 are needed" in warnings[0]["text"]
 

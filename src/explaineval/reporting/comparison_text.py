@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from explaineval.metrics.differences import LEVEL, SAME, Difference
@@ -379,6 +380,36 @@ def rank_text(rank: Rank | None) -> str:
     if rank is None:
         return "–"
     return f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"
+
+
+def order_by_rule(compared: Compared) -> str | None:
+    """Say whether the order of the systems holds by every mention policy; None where there is one, or one system.
+
+    Systems whose values are the same to two digits change no order.
+    """
+    names = short_names(compared.group.names)
+    usable = {
+        rule: values for rule, values in compared.by_rule.items() if None not in values and None not in compared.values
+    }
+    if not usable or len(names) < 2:
+        return None
+    turned = {rule: _turned(compared.values, values) for rule, values in usable.items()}
+    others = [rule for rule, pairs in turned.items() if pairs]
+    if not others:
+        return f"Their order by phi-CCT also holds by {joined([*usable])}."
+    rule = others[0]
+    first, second = turned[rule][0]
+    values = f"{names[first]} {number_text(usable[rule][first])}, {names[second]} {number_text(usable[rule][second])}"
+    more = counted(len(turned[rule]) - 1, "more pair")
+    rest = f", and {more}" if len(turned[rule]) > 1 else ""
+    return f"Their order by phi-CCT is another by {joined(others)} ({values} by {rule}{rest})."
+
+
+def _turned(values: Sequence[float | None], by_rule: Sequence[float | None]) -> list[tuple[int, int]]:
+    """Return the pairs of systems, the higher one first, that a rule puts in the other order."""
+    rounded = [[round(value or 0.0, 2) for value in row] for row in (values, by_rule)]
+    pairs = itertools.permutations(range(len(values)), 2)
+    return [(i, j) for i, j in pairs if rounded[0][i] > rounded[0][j] and rounded[1][i] < rounded[1][j]]
 
 
 def trend_of(compared: Compared) -> str | None:
