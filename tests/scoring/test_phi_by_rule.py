@@ -110,7 +110,7 @@ def test_the_sentence_has_the_range_and_each_value(run: Path) -> None:
     low, high = min(values.values()), max(values.values())
 
     assert rules_sentence(item) == (
-        f"By other rules for mentions phi-CCT goes from {low:.2f} to {high:.2f} (word {values[Rule('word')]:.2f}, "
+        f"Depending on the rule for mentions phi-CCT is {low:.2f} to {high:.2f} (word {values[Rule('word')]:.2f}, "
         f"lemma {values[Rule('lemma')]:.2f}, substring {values[Rule('substring')]:.2f})."
     )
 
@@ -131,7 +131,7 @@ def test_an_order_that_turns_is_told(run: Path, call: Callable[..., Any]) -> Non
 def test_the_screen_and_the_document_have_it(run: Path, call: Callable[..., Any]) -> None:
     """One line under each phi, one entry for each condition."""
     _, out, _ = call("score", str(run))
-    assert out.count("By other rules for mentions phi-CCT goes from") == 2
+    assert out.count("Depending on the rule for mentions phi-CCT is") == 2
 
     _, out, _ = call("score", str(run), "--json")
     entries = json.loads(out)["by_rule"]

@@ -340,6 +340,9 @@ def rule_name(rule: Rule) -> str:
     return f"{rule.judge}, as a reason" if rule.mention == JUDGE_REASON else rule.judge or rule.mention
 
 
+SAME_BY_RULE = "phi-CCT is the same by each rule for mentions"
+
+
 def rules_sentence(by_rule: PhiByRule | None) -> str | None:
     """Say how far phi-CCT depends on who decides on mentions; None where there is one rule, or phi is undefined."""
     if by_rule is None or by_rule.range is None:
@@ -348,9 +351,9 @@ def rules_sentence(by_rule: PhiByRule | None) -> str | None:
     defined = {name: number_text(value) for name, value in values.items() if value is not None}
     low, high = (number_text(limit) for limit in by_rule.range)
     if low == high:
-        return f"phi-CCT is the same by each rule for mentions: {joined([*defined])}."
+        return f"{SAME_BY_RULE}: {joined([*defined])}."
     return (
-        f"By other rules for mentions phi-CCT goes from {low} to {high} "
+        f"Depending on the rule for mentions phi-CCT is {low} to {high} "
         f"({', '.join(f'{name} {text}' for name, text in defined.items())})."
     )
 
@@ -365,7 +368,9 @@ def widest_range(views: Sequence[ConditionView], names: Sequence[str]) -> str | 
     if not ranges:
         return None
     _, sentence, name = max(ranges, key=lambda item: item[0])
-    return f"{name}: {sentence} The others depend less on the rule."
+    if sentence.startswith(SAME_BY_RULE):
+        return f"{sentence.removesuffix('.')}, in every condition."
+    return f"{sentence.removesuffix('.')}: that is {name}, the others depend less on it."
 
 
 def source_of(condition: Condition) -> str:
