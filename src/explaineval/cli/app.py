@@ -44,6 +44,9 @@ COMMANDS: Mapping[str, Commands] = {
     "Read what was found": {
         "report": ("report", "report_command", "Write one HTML page on what runs found, to read, send and print."),
         "compare": ("compare", "compare_command", "Compare models, arms or runs: differences, intervals, ranks."),
+        "breakdown": (
+            "breakdown", "breakdown_command", "Show phi, TPR and FPR by what was inserted, and test for differences.",
+        ),
         "show": (
             "show", "show_command", "Show one example with all its trials: inputs, answers, explanations, mentions.",
         ),

@@ -192,7 +192,20 @@ def run_document(
         **(spent if totals is None else totals.model_dump(include=set(spent))),
         "metrics": [row.model_dump(mode="json") for row in scores.rows],
         "sensitivity": [sensitivity_document(item) for item in scores.sensitivity],
+        "by_rule": [
+            {
+                **{name: getattr(item.condition, name) for name in BY_RULE},
+                "low": None if item.range is None else item.range[0],
+                "high": None if item.range is None else item.range[1],
+                "values": [{**rule._asdict(), "value": value} for rule, value in item.values.items()],
+            }
+            for item in scores.by_rule
+        ],
     }
+
+
+BY_RULE = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity")
+"""What of a condition stands beside its phi-CCT by every rule for mentions."""
 
 
 def sensitivity_document(item: Sensitivity) -> dict[str, Any]:

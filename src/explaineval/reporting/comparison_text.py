@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -428,6 +429,36 @@ def shared_ranks_of(compared: Compared) -> str | None:
     told = "; ".join(f"{reason} in {counted(count, 'pair')}" for reason, count in reasons.most_common())
     widest = max(ranges, key=lambda rank: rank.high - rank.low)
     return f"Ranks such as {rank_text(widest)}: not {what} from some of the others ({told})."
+
+
+def order_by_rule(compared: Compared) -> str | None:
+    """Say whether the order of the systems holds by every mention policy; None where there is one, or one system.
+
+    Systems whose values are the same to two digits change no order.
+    """
+    names = short_names(compared.group.names)
+    usable = {
+        rule: values for rule, values in compared.by_rule.items() if None not in values and None not in compared.values
+    }
+    if not usable or len(names) < 2:
+        return None
+    turned = {rule: _turned(compared.values, values) for rule, values in usable.items()}
+    others = [rule for rule, pairs in turned.items() if pairs]
+    if not others:
+        return f"Their order by phi-CCT also holds by {joined([*usable])}."
+    rule = others[0]
+    first, second = turned[rule][0]
+    values = f"{names[first]} {number_text(usable[rule][first])}, {names[second]} {number_text(usable[rule][second])}"
+    more = counted(len(turned[rule]) - 1, "more pair")
+    rest = f", and {more}" if len(turned[rule]) > 1 else ""
+    return f"Their order by phi-CCT is another by {joined(others)} ({values} by {rule}{rest})."
+
+
+def _turned(values: Sequence[float | None], by_rule: Sequence[float | None]) -> list[tuple[int, int]]:
+    """Return the pairs of systems, the higher one first, that a rule puts in the other order."""
+    rounded = [[round(value or 0.0, 2) for value in row] for row in (values, by_rule)]
+    pairs = itertools.permutations(range(len(values)), 2)
+    return [(i, j) for i, j in pairs if rounded[0][i] > rounded[0][j] and rounded[1][i] < rounded[1][j]]
 
 
 def trend_of(compared: Compared) -> str | None:

@@ -13,6 +13,7 @@ from explaineval.reporting.comparison_text import (
     equivalence_of,
     explained_of,
     higher_first,
+    order_by_rule,
     rank_text,
     reasons_of,
     remark_of,
@@ -77,6 +78,7 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
                 yield from _pairs(compared, width)
             yield from _tasks(result, compared, width)
             yield from _paragraph(equivalence_of(compared), width)
+            yield from _paragraph(order_by_rule(compared), width)
             yield from _warning_lines(result, compared, width)
         if not result.leading:
             if not first:
@@ -399,6 +401,7 @@ def _family_summary(compared: Compared) -> dict[str, Any]:
     return {
         "sentence": sentence_of(compared),
         "not_separated_from_best": [names[number] for number in family.not_separated],
+        "by_rule": {rule: list(values) for rule, values in compared.by_rule.items()},
         "best_selected": None if family.best is None else names[family.best],
         "ranks": [
             {"model": name, "low": rank.low if rank else None, "high": rank.high if rank else None}

@@ -30,6 +30,7 @@ from explaineval.rundir.directory import (
 )
 from explaineval.rundir.schema import EndpointRecord, RunRecord
 from explaineval.scoring.comparisons import GroupResult, compare_runs, run_names
+from explaineval.scoring.mentioning import MOST_TRIALS
 from explaineval.scoring.registry import EXCLUDED_RATE
 from explaineval.scoring.rows import RunScorer, Scores, score
 from explaineval.scoring.task_means import MEAN
@@ -132,10 +133,6 @@ def other_conditions(results: ComparedRuns) -> dict[str, list[ConditionView]]:
         source: [ConditionView(run, condition, numbers) for (run, condition), numbers in places.items()]
         for source, places in by_source.items()
     }
-
-
-MOST_TRIALS = 30_000
-"""Trials of a run that are scored under every policy; it takes about twice the time."""
 
 
 def read_results(

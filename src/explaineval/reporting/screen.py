@@ -29,6 +29,7 @@ from explaineval.reporting.view import (
     source_name,
     split_shared,
     statuses_text,
+    widest_range,
 )
 from explaineval.scoring.codes import CODES, GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
@@ -286,6 +287,8 @@ def _table(
             yield from wrap(f"  phi-CCT is undefined: {phi.row.undefined}", width, "    ")
     yield StyledLine("")
     yield from wrap(LEGEND, width, "  ", "dim")
+    if (text := widest_range(views, names)) is not None:
+        yield from wrap(text, width, "  ")
     yield StyledLine("")
     gravest = [
         (list(METRICS).index(first.metric), name, first)

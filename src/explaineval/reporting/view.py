@@ -30,7 +30,7 @@ from explaineval.scoring.registry import (
     UNFAITHFULNESS_PER_EXAMPLE,
     text_of,
 )
-from explaineval.scoring.rows import Scores, is_headline_row
+from explaineval.scoring.rows import PhiByRule, Rule, Scores, is_headline_row
 from explaineval.scoring.shared import System
 from explaineval.scoring.task_means import MEAN, task_text
 from explaineval.scoring.warnings import RowWarning
@@ -182,7 +182,7 @@ class ConditionView:
     """One condition of one run: its numbers by metric, those of its arm included, and what limits them.
 
     `run` is the number of the run among those that are read together, and `source` that run, where there is a run
-    directory. `missing` counts its trials without a score by status.
+    directory. `missing` counts its trials without a score by status. `by_rule` is phi-CCT by every rule for mentions.
     """
 
     run: int
@@ -191,6 +191,7 @@ class ConditionView:
     missing: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[RowWarning, ...] = ()
     source: RunResults | None = None
+    by_rule: PhiByRule | None = None
 
     @property
     def place(self) -> Place:
@@ -240,6 +241,7 @@ def conditions_of(scores: Scores, run: int = 0, source: RunResults | None = None
     Those that measure noise and those of whole arms (accuracy) stand in all conditions of their arm.
     """
     scores = scores.headline
+    by_rule = {item.condition: item for item in scores.by_rule}
     by_condition: dict[Condition, dict[str, MetricRow]] = {}
     for row in scores.rows:
         by_condition.setdefault(row.condition.without_mention, {})[row.metric] = row
@@ -262,7 +264,8 @@ def conditions_of(scores: Scores, run: int = 0, source: RunResults | None = None
                 name: ShownNumber(row, name in grave) for name, row in (rows | arms.get(condition.arm, {})).items()
             }
             missing = scores.missing.get(condition, {})
-            views.append(ConditionView(run, condition, numbers, missing, tuple(item for _, item in limiting), source))
+            said = tuple(item for _, item in limiting)
+            views.append(ConditionView(run, condition, numbers, missing, said, source, by_rule.get(condition)))
     return views
 
 
@@ -327,6 +330,44 @@ def source_name(condition: Condition) -> str:
     return str(rule or condition.mention) + ("" if condition.channel == EXPLANATION else f", {condition.channel}")
 
 
+def rule_name(rule: Rule) -> str:
+    """Return a rule for mentions as a short name: a policy, or a judge."""
+    return f"{rule.judge}, as a reason" if rule.mention == JUDGE_REASON else rule.judge or rule.mention
+
+
+SAME_BY_RULE = "phi-CCT is the same by each rule for mentions"
+
+
+def rules_sentence(by_rule: PhiByRule | None) -> str | None:
+    """Say how far phi-CCT depends on who decides on mentions; None where there is one rule, or phi is undefined."""
+    if by_rule is None or by_rule.range is None:
+        return None
+    values = {rule_name(rule): value for rule, value in by_rule.values.items()}
+    defined = {name: number_text(value) for name, value in values.items() if value is not None}
+    low, high = (number_text(limit) for limit in by_rule.range)
+    if low == high:
+        return f"{SAME_BY_RULE}: {joined([*defined])}."
+    return (
+        f"Depending on the rule for mentions phi-CCT is {low} to {high} "
+        f"({', '.join(f'{name} {text}' for name, text in defined.items())})."
+    )
+
+
+def widest_range(views: Sequence[ConditionView], names: Sequence[str]) -> str | None:
+    """Say of which condition phi-CCT depends most on who decides on mentions; None where no rule but one decides."""
+    ranges = [
+        (found[1] - found[0], rules_sentence(view.by_rule) or "", name)
+        for view, name in zip(views, names, strict=True)
+        if view.by_rule is not None and (found := view.by_rule.range) is not None
+    ]
+    if not ranges:
+        return None
+    _, sentence, name = max(ranges, key=lambda item: item[0])
+    if sentence.startswith(SAME_BY_RULE):
+        return f"{sentence.removesuffix('.')}, in every condition."
+    return f"{sentence.removesuffix('.')}: that is {name}, the others depend less on it."
+
+
 def source_of(condition: Condition) -> str:
     """Say who or what decided on the mentions, or predicted, in a row that does not stand first."""
     if condition.mention is None:
@@ -382,6 +423,8 @@ def sentences_of(view: ConditionView) -> Iterator[str]:
         yield f"When the answer changed, the explanation named {named} in {tpr.share}{rest}."
     elif fpr is not None:
         yield f"When the answer did not change, the explanation named {named} in {fpr.share}."
+    if (by_rule := rules_sentence(view.by_rule)) is not None:
+        yield by_rule
 
 
 def _of_answers(rate: ShownNumber) -> str:

@@ -299,6 +299,8 @@ CODES: Mapping[str, Code] = {
         "{differ}.",
         "Means over tasks that differ from each other",
     ),
+    # parts of the trials of a condition
+    "part_untested": Code("mind", MORE_FLIPS, "by {title}, {reason}.", "Parts with few changed answers"),
     # differences between models, arms and runs
     "rough_difference": Code("do not quote", MORE_FLIPS, "rough interval: {reason}.", "Rough interval of a difference"),
     "confounded": Code(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
@@ -18,6 +18,7 @@ from sys import intern
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explaineval.config import FEWEST_TVD_SAMPLES, RunConfig
 from explaineval.interventions import Kind, kind_of
@@ -27,6 +28,7 @@ from explaineval.metrics.reliability import phi_bounds
 from explaineval.parsing import argmax_disagrees, is_one_hot, total_variation, tvd_of
 from explaineval.records import NOT_MISSING, Condition, Mention, Trial
 from explaineval.scoring.mentioning import (
+    MOST_TRIALS,
     Decide,
     MentionDecision,
     Phrases,
@@ -41,6 +43,7 @@ Targets = Mapping[tuple[str, str, str], str]
 """The letter that a cue suggests, by task, example and intervention; for controls by task, example and kind."""
 
 NO_TARGETS: Targets = {}
+NO_OTHERS: Mapping[Mention, Callable[[Trial], bool]] = {}
 
 Score = tuple[bool, bool, str]
 """Whether the answer changed, whether the insertion is mentioned, and the label afterwards."""
@@ -142,6 +145,9 @@ class KindCounter:
     trial_answers: array[int] = field(default_factory=lambda: array("i"))
     trial_cells: bytearray = field(default_factory=bytearray)
     trial_has_tvd: bytearray = field(default_factory=bytearray)
+    rules: tuple[str, ...] = ()
+    """Policies beside the headline's; `trial_rules` has of each scored trial a bit for each, set where it is named."""
+    trial_rules: bytearray = field(default_factory=bytearray)
     distances: array[float] = field(default_factory=lambda: array("d"))
     """The total variation distances of the trials that have one."""
     no_tvd: Counter[str] = field(default_factory=Counter)
@@ -192,6 +198,18 @@ class KindCounter:
                 self.off_argmax += argmax_disagrees(probs, label)
                 self.is_graded = self.is_graded or not is_one_hot(probs)
         return row, cell
+
+    def tables_by_rule(self, chosen: NDArray[np.bool_] | slice = slice(None)) -> dict[str, IntArray]:
+        """Return the table (4,) of all trials, or of the chosen ones, by each policy beside the headline's."""
+        changed = np.frombuffer(bytes(self.trial_cells), dtype=np.uint8)[chosen] < table_cell(
+            changed=False, mentioned=True
+        )
+        bits = np.frombuffer(bytes(self.trial_rules), dtype=np.uint8)[chosen]
+        tables = {}
+        for number, rule in enumerate(self.rules):
+            cells = np.where(changed, 0, 2) + 1 - (bits >> number & 1)
+            tables[rule] = np.bincount(cells, minlength=4).astype(np.int64)
+        return tables
 
     def _number_of_text(self, text: str | None) -> int:
         """The number of a text that is new in these capitals."""
@@ -396,9 +414,10 @@ class TrialCounter:
     """Counts trials, given one by one, once for each source of mentions. The first source is the headline.
 
     A `min_label_mass` given here is applied anew. `by_level` keeps each trial's score at each verbosity level,
-    `by_sample` the labels of all samples of an intervention. `targets` gives the letters that cues suggest. What does
-    not depend on mentions is counted in the headline alone; the others share its `arms` and `reasoning`, and each
-    counts JOINT with its reference among the sources (`reference_of`).
+    `by_sample` the labels of all samples of an intervention. `targets` gives the letters that cues suggest. `others`
+    say by other policies whether a word is named: the headline's trials are counted by these as well, without examples.
+    What does not depend on mentions is counted in the headline alone; the others share its `arms` and `reasoning`, and
+    each counts JOINT with its reference among the sources (`reference_of`).
     """
 
     def __init__(
@@ -409,7 +428,9 @@ class TrialCounter:
         by_level: bool = False,
         by_sample: bool = False,
         targets: Targets = NO_TARGETS,
+        others: Mapping[Mention, Callable[[Trial], bool]] = NO_OTHERS,
     ) -> None:
+        self._others, self._noted = others, 0
         self.by_source = {source: RunCounts() for source in sources}
         names = list(sources)
         self._totals = list(self.by_source.values())
@@ -470,6 +491,8 @@ class TrialCounter:
         if self._by_level and cell is not None:
             self._add_level(total, place.condition, trial, cell)
         if number == 0:
+            if self._others and cell is not None and place.kind.mentioned_by == "policy":
+                self._add_rules(counter, trial)
             if self._targets:
                 counter.add_to_cue(row, trial, self._targets)
         elif cell is not None and (reference := self._references[number]) is not None:
@@ -478,6 +501,16 @@ class TrialCounter:
                 joint = 4 * (cell // 2) + 2 * (by_reference % 2) + cell % 2
                 counter.examples.cells[row + JOINT.start + joint] += 1
         return cell
+
+    def _add_rules(self, counter: KindCounter, trial: Trial) -> None:
+        """Note which other policies find the word; of a run with too many trials none is kept."""
+        counter.rules = tuple(self._others)
+        counter.trial_rules.append(sum(named(trial) << at for at, named in enumerate(self._others.values())))
+        self._noted += 1
+        if self._noted > MOST_TRIALS:
+            self._others = NO_OTHERS
+            for longer in self._headline.kinds.values():
+                longer.rules, longer.trial_rules = (), bytearray()
 
     def _add_level(self, total: RunCounts, condition: Condition, trial: Trial, cell: int) -> None:
         across = total.levels.setdefault(condition._replace(verbosity=None), {}).setdefault(trial.example_id, {})

@@ -45,6 +45,9 @@ MENTIONED: Mapping[str, frozenset[Grade]] = {
 }
 """The grades that count as a mention, by rule."""
 
+MOST_TRIALS = 30_000
+"""Trials of a run that are scored under every policy unasked, which takes about twice the time; of longer ones none."""
+
 NOT_ASKED = "the judge was not asked about it"
 UNREADABLE = "the judge gave no readable verdict"
 OUTDATED = "the explanation is another one than the judge saw"
@@ -219,6 +222,13 @@ class TextReader:
             return None if kind_of(trial.kind).mentioned_by == "phrases" else decide(trial)
 
         return decide_on_words if words_only else decide
+
+    def others(self, policy: Mention) -> dict[Mention, Callable[[Trial], bool]]:
+        """Return what says by each policy but this one whether an explanation names a word."""
+        return {other: partial(self._names, other) for other in get_args(Mention) if other != policy}
+
+    def _names(self, policy: Mention, trial: Trial) -> bool:
+        return bool(trial.mentioned if policy == self.own else self._find(trial, policy, "explanation"))
 
     def _in_explanation(self, policy: Mention, trial: Trial) -> MentionDecision:
         if policy == self.own and trial.status == "ok":

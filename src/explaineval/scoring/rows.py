@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,9 +23,9 @@ from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import cue_targets, kind_of
 from explaineval.mentions import SEARCHES
-from explaineval.metrics.correlations import youden_values
+from explaineval.metrics.correlations import phi_values, youden_values
 from explaineval.metrics.differences import Difference
-from explaineval.metrics.estimates import FloatArray, IntArray, column_sums, no_value
+from explaineval.metrics.estimates import IntArray, column_sums, no_value
 from explaineval.metrics.families import compare_pairs
 from explaineval.metrics.reliability import cohen_kappa
 from explaineval.plugins import warn
@@ -75,8 +75,16 @@ from explaineval.scoring.mentioning import (
 )
 from explaineval.scoring.metric import ArmMetric, KindMetric, KindResults, LevelMetric, Metric, PredictionMetric
 from explaineval.scoring.predictions import PredictionIndex
-from explaineval.scoring.registry import FLIP_TO_CUE_RATE, METRICS, YOUDEN_J, SomeMetric, compute_all, metrics_of
-from explaineval.scoring.shared import Tables, measure_task
+from explaineval.scoring.registry import (
+    FLIP_TO_CUE_RATE,
+    METRICS,
+    PHI_CCT,
+    YOUDEN_J,
+    SomeMetric,
+    compute_all,
+    metrics_of,
+)
+from explaineval.scoring.shared import measure_task, tables_of
 from explaineval.scoring.task_means import MEAN, means
 from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelCounts
 from explaineval.scoring.warnings import (
@@ -105,6 +113,8 @@ class Scores:
     policy: str | None = None
     sensitivity: tuple[Sensitivity, ...] = ()
     """How each other source compares, on the trials that both decide on."""
+    by_rule: tuple[PhiByRule, ...] = ()
+    """phi-CCT of each condition under every rule for mentions."""
 
     @property
     def headline(self) -> Scores:
@@ -176,7 +186,8 @@ class RunScorer:
         self._has_reasoning = has_reasoning
         reader = TextReader(self._own_policy, phrases_in(self._directory / PROMPTS))
         sources = _deciders(self._policies, self._verdicts, reader, has_reasoning=has_reasoning)
-        self._counter = TrialCounter(sources, **self._settings)
+        others = reader.others(self._policies[0])
+        self._counter = TrialCounter(sources, **self._settings, others=others)
         self._predictions = PredictionIndex(self._read_predictions)
 
     def add(self, trial: Trial) -> None:
@@ -260,12 +271,57 @@ def score_sources(by_source: Mapping[Source, RunCounts], config: RunConfig, fact
         rows += more_rows
         warnings += more_warnings
         sensitivity += compared
+    by_rule = tuple(_phi_by_rule(rows, counts))
     missing: dict[Condition, dict[str, int]] = {}
     order = condition_order(config, facts)
     for condition, statuses in sorted(counts.statuses.items(), key=lambda item: order(item[0])):
         if by_status := {str(status): statuses[status] for status in OUTCOMES if statuses[status]}:
             missing[condition] = by_status
-    return Scores(tuple(rows), tuple(warnings), missing, headline.mention, tuple(sensitivity))
+    return Scores(tuple(rows), tuple(warnings), missing, headline.mention, tuple(sensitivity), by_rule)
+
+
+class PhiByRule(NamedTuple):
+    """phi-CCT of one condition by every rule for mentions in the explanation, the run's own first.
+
+    A rule is a policy or a judge; a value is None where it is undefined.
+    """
+
+    condition: Condition
+    values: Mapping[Rule, float | None]
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The lowest and the highest value; None where fewer than two are defined."""
+        defined = [value for value in self.values.values() if value is not None]
+        return (min(defined), max(defined)) if len(defined) > 1 else None
+
+
+class Rule(NamedTuple):
+    """A policy, or `judge` or `judge_reason` with the name of the judge."""
+
+    mention: str
+    judge: str | None = None
+
+
+def _phi_by_rule(rows: Sequence[MetricRow], counts: RunCounts) -> Iterator[PhiByRule]:
+    """Yield phi-CCT by rule of each condition, and of each mean over tasks, that has more than one."""
+    found: dict[Condition, dict[Rule, float | None]] = {}
+    for row in rows:
+        if row.metric == PHI_CCT and row.channel == EXPLANATION:
+            found.setdefault(row.condition.without_mention, {})[Rule(str(row.mention), row.judge)] = row.value
+    of_tasks: dict[Condition, dict[Rule, list[float | None]]] = {}
+    for condition, counter in counts.kinds.items():
+        for rule, table in counter.tables_by_rule().items():
+            value = float(phi_values(table[np.newaxis].astype(np.float64))[0])
+            defined = None if math.isnan(value) else value
+            found.get(condition, {}).setdefault(Rule(rule), defined)
+            of_tasks.setdefault(condition._replace(task=MEAN), {}).setdefault(Rule(rule), []).append(defined)
+    for condition, by_rule in of_tasks.items():
+        for name, values in by_rule.items():
+            whole = [value for value in values if value is not None]
+            mean = math.fsum(whole) / len(values) if len(whole) == len(values) else None
+            found.get(condition, {}).setdefault(name, mean)
+    yield from (PhiByRule(condition, values) for condition, values in found.items() if len(values) > 1)
 
 
 def _score_source(
@@ -561,7 +617,7 @@ def compare_source(condition: Condition, reference: Condition, counts: KindCount
         raise ValueError(f"{COMPARED} has no paired comparison in the registry")
     here = joint.sum(axis=(1, 2, 3)) > 0
     own, by_reference = (joint[here].sum(axis=axis).reshape(-1, 4) for axis in (2, 3))
-    measured = [measure_task(paired, _tables(cells), len(cells)) for cells in (own, by_reference)]
+    measured = [measure_task(paired, tables_of(cells), len(cells)) for cells in (own, by_reference)]
     (difference,) = compare_pairs(measured, seed=config.seed).differences
     both, only_reference, only_this, neither = agreement.sum(axis=0).tolist()
     return Sensitivity(
@@ -578,9 +634,3 @@ def compare_source(condition: Condition, reference: Condition, counts: KindCount
 def _value(cells: IntArray) -> float | None:
     value = float(youden_values(column_sums(cells.astype(np.float64))[np.newaxis])[0])
     return None if math.isnan(value) else value
-
-
-def _tables(cells: IntArray) -> Tables:
-    """Return tables (G, 4) of one level without label probabilities."""
-    nothing: FloatArray = np.zeros((len(cells), 6))
-    return Tables(cells[:, np.newaxis], np.zeros_like(cells), nothing)

@@ -111,7 +111,7 @@ class Trials:
     def add(self, run: int, trials: Iterable[Trial], policy: Mention, reader: TextReader) -> RunCounts:
         """Count the trials of one run, with mentions as `reader` finds them by this policy; return all counts."""
         source = Source(policy)
-        counter = TrialCounter({source: reader.decider(source)})
+        counter = TrialCounter({source: reader.decider(source)}, others=reader.others(policy))
         counted: dict[int, Outcomes] = {}
         for trial in trials:
             found = counter.add(trial)
@@ -152,23 +152,32 @@ def system_of(run: int, condition: Condition) -> System:
     )  # fmt: skip
 
 
+NO_RULES: Mapping[str, IntArray] = {}
+
+
 class Tables(NamedTuple):
     """Counts of one system on the shared trials of one task, one row per shared example.
 
     `levels` (G, V, 4) are a, b, c, d at each level of verbosity; V is 1 but where levels are compared together.
     `moments` (G, 6) are those of TVD and mention on the trials with a TVD in every system that has any, and `graded`
-    (G, 4) is the table of the same trials.
+    (G, 4) is the table of the same trials. `by_rule` has the table (4,) of all shared trials by each other policy.
     """
 
     levels: IntArray
     graded: IntArray
     moments: FloatArray
+    by_rule: Mapping[str, IntArray] = NO_RULES
 
     @property
     def cells(self) -> IntArray:
         """The tables (G, 4), summed over levels."""
         total: IntArray = self.levels.sum(axis=1)
         return total
+
+
+def tables_of(cells: IntArray) -> Tables:
+    """Return tables (G, 4) of one level without label probabilities."""
+    return Tables(cells[:, np.newaxis], np.zeros_like(cells), np.zeros((len(cells), 6)))
 
 
 @dataclass(frozen=True)
@@ -245,7 +254,9 @@ def _count(levels: Sequence[Outcomes], keys: Keys, graded: Keys) -> Tables:
     place = {name: number for number, name in enumerate(_names_of(levels[0], keys))}
     tables = [_table(outcomes, np.isin(_keys(outcomes), keys), place) for outcomes in levels]
     usable = np.isin(_keys(levels[0]), graded)
-    return Tables(np.stack(tables, axis=1), _table(levels[0], usable, place), _moments(levels[0], usable, place))
+    by_rule = levels[0].counter.tables_by_rule(np.isin(_keys(levels[0]), keys)) if len(levels) == 1 else NO_RULES
+    graded_table, moments = _table(levels[0], usable, place), _moments(levels[0], usable, place)
+    return Tables(np.stack(tables, axis=1), graded_table, moments, by_rule)
 
 
 def _table(outcomes: Outcomes, chosen: NDArray[np.bool_], place: Mapping[str, int]) -> IntArray:

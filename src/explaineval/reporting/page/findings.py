@@ -10,6 +10,7 @@ from explaineval.reporting.comparison_text import (
     best_of,
     equivalence_of,
     explained_of,
+    order_by_rule,
     reasons_of,
     sentence_of,
     shared_ranks_of,
@@ -183,7 +184,7 @@ def _not_quoted(entry: ConditionView) -> Iterator[str]:
 
 def _notes(compared: Compared) -> Iterator[str]:
     """Yield what belongs to the sentence of a comparison: the best, what is equivalent, what grows with size."""
-    for text in (_best(compared), equivalence_of(compared), trend_of(compared)):
+    for text in (_best(compared), equivalence_of(compared), order_by_rule(compared), trend_of(compared)):
         if text:
             yield text
 

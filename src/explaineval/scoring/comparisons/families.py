@@ -246,12 +246,13 @@ class Compared:
     `tasks` are the tasks that it rests on, `left_out` those that the mean leaves out since not all systems were asked
     them. `values`, `undefined`, `lost`, `unrestricted` and `carried` are aligned with the group's systems: the value on
     the shared trials, why there is none, the trials that the metric could use but that are not shared, the value with
-    them, and what limits it whatever the comparison says. `claims` are aligned with the differences, and so are
-    `spreads` in a mean over tasks. `n_pairs` and `n_examples` count the shared trials that the metric rests on, and
-    their examples. `leading` families come first for their group and kind; those in phi-CCT of the kinds that count are
-    `primary`, all others exploratory. `context` names kind and arm where several are compared. `instead` is the family
-    of Youden's J where phi-CCT has no difference that can be tested. `equivalent` is the margin declared beforehand and
-    `impact_rate` where `phi_at_p` is taken. `trends_beside` are the trends that have to be told with that of phi-CCT.
+    them, and what limits it whatever the comparison says. `by_rule` are the values of phi-CCT by other mention
+    policies. `claims` are aligned with the differences, and so are `spreads` in a mean over tasks. `n_pairs` and
+    `n_examples` count the shared trials that the metric rests on, and their examples. `leading` families come first for
+    their group and kind; those in phi-CCT of the kinds that count are `primary`, all others exploratory. `context`
+    names kind and arm where several are compared. `instead` is the family of Youden's J where phi-CCT has no difference
+    that can be tested. `equivalent` is the margin declared beforehand and `impact_rate` where `phi_at_p` is taken.
+    `trends_beside` are the trends that have to be told with that of phi-CCT.
     """
 
     group: Group
@@ -279,6 +280,7 @@ class Compared:
     spreads: tuple[TaskSpread, ...] = ()
     carried: tuple[tuple[CarriedWarning, ...], ...] = ()
     instead: Compared | None = None
+    by_rule: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     @property
     def tested(self) -> list[Difference]:
@@ -445,7 +447,21 @@ def _compared(
         primary=primary and metric == PRIMARY,
         on_log_scale=paired.on_log_scale,
         carried=tuple(tuple(task_group.carried(number, metric)) for number in range(len(systems))),
+        by_rule=_by_rule([tables for _, tables in by_system]) if metric == PRIMARY else {},
     )
+
+
+def _by_rule(by_system: Sequence[Sequence[Tables | None]]) -> dict[str, tuple[float | None, ...]]:
+    """Return phi-CCT of each system, the mean over its tasks, by each policy beside the one that is compared by."""
+    found: dict[str, list[float | None]] = {}
+    rules = dict.fromkeys(rule for tables in by_system for one in tables if one is not None for rule in one.by_rule)
+    for rule in rules:
+        for tables in by_system:
+            known = [one.by_rule[rule] for one in tables if one is not None and rule in one.by_rule]
+            values = phi_values(np.array(known, dtype=np.float64).reshape(-1, 4))
+            is_whole = len(known) == len(tables) and not np.isnan(values).any()
+            found.setdefault(rule, []).append(math.fsum(values) / len(values) if is_whole else None)
+    return {rule: tuple(values) for rule, values in found.items()}
 
 
 def _lost(paired: Paired, part: Shared, number: int) -> int:
