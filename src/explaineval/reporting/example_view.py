@@ -92,7 +92,7 @@ def decide(policy: Mention, kind: str, inserted: str, text: str | None, phrases:
     if text is None or value.inserts == "nothing":
         return None
     if value.mentioned_by is None:
-        return MentionCheck(None, "a null edit inserts no word")
+        return MentionCheck(None, value.no_mention)
     if value.mentioned_by == "policy":
         span = find_mention(policy, inserted, text)
         return MentionCheck(span is not None, f"policy {policy}", span)

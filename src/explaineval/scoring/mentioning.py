@@ -215,10 +215,13 @@ class TextReader:
         channels = {EXPLANATION: self._in_explanation, REASONING: self._in_reasoning, EITHER: self._in_either}
         decide = partial(channels[source.channel], cast("Mention", source.mention))
 
-        def decide_on_words(trial: Trial) -> MentionDecision | None:
-            return None if kind_of(trial.kind).mentioned_by == "phrases" else decide(trial)
+        def decide_on_kind(trial: Trial) -> MentionDecision | None:
+            rule = kind_of(trial.kind).mentioned_by
+            if rule is None:  # nothing can mention it: it counts once, for its impact
+                return None if words_only or source.channel != EXPLANATION else MentionDecision(False, None)
+            return None if words_only and rule == "phrases" else decide(trial)
 
-        return decide_on_words if words_only else decide
+        return decide_on_kind
 
     def _in_explanation(self, policy: Mention, trial: Trial) -> MentionDecision:
         if policy == self.own and trial.status == "ok":

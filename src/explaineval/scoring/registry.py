@@ -16,7 +16,7 @@ from explaineval.config import FEWEST_TVD_SAMPLES
 from explaineval.interventions import NULL_EDIT, SHAM, kind_of
 from explaineval.metrics import auroc, correlations, rates, reliability, simulatability
 from explaineval.metrics.estimates import NO_TRIAL, FloatArray, IntArray, Interval, no_value
-from explaineval.records import Estimate
+from explaineval.records import Condition, Estimate
 from explaineval.scoring.counts import ArmCounts, KindCounts, NoiseDistances, most_common_reason
 from explaineval.scoring.metric import (
     AREA,
@@ -816,8 +816,17 @@ def metrics_of(scope: type[SomeMetric]) -> list[SomeMetric]:
 
 
 def compute_all(metrics: Iterable[Metric[Counts]], counts: Counts) -> dict[str, Estimate]:
-    """Compute every metric that applies to these counts, by name."""
-    return {metric.name: metric.compute(counts) for metric in metrics if metric.applies(counts)}
+    """Compute every metric that applies to these counts, by name.
+
+    What depends on mentions is undefined for a kind that nothing can mention.
+    """
+    condition: Condition | None = getattr(counts, "condition", None)
+    reason = "" if condition is None else kind_of(str(condition.kind)).no_mention
+    return {
+        metric.name: no_value(reason) if reason and "mention" in metric.depends else metric.compute(counts)
+        for metric in metrics
+        if metric.applies(counts)
+    }
 
 
 class MetricText(NamedTuple):
