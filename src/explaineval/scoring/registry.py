@@ -16,7 +16,7 @@ from explaineval.config import FEWEST_TVD_SAMPLES
 from explaineval.interventions import NULL_EDIT, SHAM, kind_of
 from explaineval.metrics import auroc, correlations, rates, reliability, simulatability
 from explaineval.metrics.estimates import NO_TRIAL, FloatArray, IntArray, Interval, no_value
-from explaineval.records import Condition, Estimate
+from explaineval.records import Estimate
 from explaineval.scoring.counts import ArmCounts, KindCounts, NoiseDistances, most_common_reason
 from explaineval.scoring.metric import (
     AREA,
@@ -820,10 +820,10 @@ def compute_all(metrics: Iterable[Metric[Counts]], counts: Counts) -> dict[str, 
 
     What depends on mentions is undefined for a kind that nothing can mention.
     """
-    condition: Condition | None = getattr(counts, "condition", None)
-    reason = "" if condition is None else kind_of(str(condition.kind)).no_mention
+    reason = kind_of(str(counts.condition.kind)).no_mention if isinstance(counts, (KindCounts, LevelCounts)) else ""
+    n = counts.scored if isinstance(counts, KindCounts) else 0
     return {
-        metric.name: no_value(reason) if reason and "mention" in metric.depends else metric.compute(counts)
+        metric.name: no_value(reason, n) if reason and "mention" in metric.depends else metric.compute(counts)
         for metric in metrics
         if metric.applies(counts)
     }

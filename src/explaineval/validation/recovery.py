@@ -126,7 +126,7 @@ def _steps(trial: Trial, planted: Planted, told: Planted) -> Iterator[tuple[str,
     if not same or trial.status != "ok":
         return
     word = _planted_word(trial)
-    if word is None:
+    if word is None or trial.mentioned is None:
         return
     named = word in told.named
     difference = "was named and not found" if named else "was not named and found"

@@ -178,11 +178,20 @@ class TaskGroup:
         numbers = range(len(self.group.systems))
         reason = kind_of(self.kind).no_mention
         return {
-            metric: [undefined_measure(len(self.examples), reason)] * len(numbers)
-            if reason and metric != IMPACT_RATE
-            else [self.measure(number, [paired] * len(self.tasks)) for number in numbers]
+            metric: [
+                self._unmentioned(number, reason)
+                if reason and metric != IMPACT_RATE
+                else self.measure(number, [paired] * len(self.tasks))
+                for number in numbers
+            ]
             for metric, paired in self.paired.items()
         }
+
+    def _unmentioned(self, number: int, reason: str) -> Measured:
+        """What a number is that depends on mentions, where nothing can be one."""
+        tables = [part.tables[number] for part in self.shared]
+        trials = sum(int(found.cells.sum()) for found in tables if found is not None)
+        return undefined_measure(len(self.examples), reason, trials)
 
     def measure(self, number: int, paired: Sequence[Paired]) -> Measured:
         """Measure one system, with what is computed on each task."""
