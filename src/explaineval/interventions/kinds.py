@@ -61,6 +61,8 @@ class Kind:
     """Whether its trials show how often answers change by themselves, and enter no other number."""
     shows_any_edit: bool = False
     """Whether it shows what any edit does, so that it is a control and its phi-CCT no finding about the model."""
+    takes_out: bool = False
+    """Whether the edited input is the one before, so that the insertion is taken out."""
     no_mention: str = ""
     """Why nothing can count as a mention, where `mentioned_by` is None."""
 
@@ -102,6 +104,15 @@ KINDS: tuple[Kind, ...] = (
         mentioned_by=None,
         shows_any_edit=True,
         no_mention="the doubled word is in the text anyway, so naming it proves nothing",
+    ),
+    Kind(
+        "removed_word",
+        "removed words",
+        "word",
+        builder=build_random_words,
+        needs_tokens=True,
+        statuses=("already_in_prompt",),
+        takes_out=True,
     ),
     Kind(SHAM, "shams", "nothing", mentioned_by=None, measures_noise=True, no_mention="a sham inserts nothing"),
     Kind(
@@ -178,8 +189,8 @@ def kind_of(name: str) -> Kind:
 def buildable(members: Sequence[str]) -> list[str]:
     """Return the names of the kinds that `interventions build` can build, a family's with each of these for `*`.
 
-    >>> buildable(["user"])
-    ['random_word', 'random_word_atanasova', 'editor', 'random_nonword', 'duplicate_word', 'cue_pattern', 'cue_user']
+    >>> buildable(["user"])[3:]
+    ['random_nonword', 'duplicate_word', 'removed_word', 'cue_pattern', 'cue_user']
     """
     kinds = [kind for kind in KINDS if kind.builder is not None or kind.asks_model]
     return list(dict.fromkeys(kind.name.replace(ANY, member) for kind in kinds for member in members))

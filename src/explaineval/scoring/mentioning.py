@@ -66,7 +66,7 @@ def is_mentioned(policy: Mention, kind: str, inserted: str, text: str, phrases: 
         return None
     if rule == "phrases":
         return mentions_phrase(phrases, text) is not None
-    return mentions(policy, inserted, text)
+    return any(mentions(policy, phrase, text) for phrase in phrases or (inserted,))
 
 
 def no_phrases(_: str) -> Sequence[str]:
@@ -219,7 +219,7 @@ class TextReader:
             rule = kind_of(trial.kind).mentioned_by
             if rule is None:  # nothing can mention it: it counts once, for its impact
                 return None if words_only or source.channel != EXPLANATION else MentionDecision(False, None)
-            return None if words_only and rule == "phrases" else decide(trial)
+            return None if words_only and rule == "phrases" else decide(trial.turned)
 
         return decide_on_kind
 
@@ -264,7 +264,7 @@ class TextReader:
             self._trial, self._found = trial, {}
         key = policy, name
         if key not in self._found:
-            phrases = self.phrases(trial.kind)
+            phrases = trial.phrases or self.phrases(trial.kind)
             self._found[key] = is_mentioned(policy, trial.kind, trial.inserted or "", text, phrases)
         return self._found[key]
 

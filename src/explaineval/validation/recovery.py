@@ -92,6 +92,7 @@ def _check_trials(result: Recovered, prepared: Prepared, out: Path) -> None:
         if kind.measures_noise or trial.status == "already_in_prompt":
             continue
         result.trials += 1
+        trial = trial.turned
         answer = requests.get(trial.key_answer_after or trial.key_after or "")
         explained = requests.get(trial.key_after or "")
         if answer is None or explained is None:
