@@ -7,9 +7,17 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from explaineval.plugins import PluginName
 
@@ -57,6 +65,20 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Grown(Record):
+    """A record whose `ADDED` fields are written only where they are given: lines without them stay as they were."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_added(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        for name in self.ADDED:
+            if values.get(name, 0) is None:
+                del values[name]
+        return values
+
+
 class Example(Record):
     """One item of a task: named text fields, lettered options, perhaps a gold letter and a human explanation."""
 
@@ -69,13 +91,15 @@ class Example(Record):
     instruction: str | None = None
 
 
-class Intervention(Record):
+class Intervention(Grown):
     """An edit of one example: `inserted` goes into `field` at `offset` (code points of the original text).
 
     `edited` is the whole field after the edit, where more than `inserted` and a space was added. A cue has neither
     field nor offset; the letter that it suggests is `target`. A pattern in the shots inserts nothing: `inserted` is
-    None.
+    None. A pair gives all changed `fields` of the other input, and the phrases that `mention` what is other there.
     """
+
+    ADDED: ClassVar = ("fields", "mention")
 
     id: str
     task: str
@@ -87,6 +111,8 @@ class Intervention(Record):
     pos: str | None = None
     edited: str | None = None
     target: str | None = None
+    fields: dict[str, str] | None = None
+    mention: tuple[str, ...] | None = None
 
     @classmethod
     def identified(cls, **content: Any) -> Intervention:
@@ -267,12 +293,25 @@ class LabelProbabilities(Record):
     mass: float
 
 
-class Trial(Record):
+_SIDES = (
+    *((f"{name}_before", f"{name}_after") for name in ("label", "probs", "label_mass", "key", "key_answer", "text")),
+    *((f"{name}_before", name) for name in ("explanation", "reasoning", "reasoning_returned", "reasoning_explanation")),
+)
+"""The fields of a trial that are about the input before and the input after."""
+
+
+class Trial(Grown):
     """One line of trials.jsonl: the answers to one input before and after one intervention.
 
     `probs_*` are renormalised probabilities by letter, `label_mass_*` their sums before renormalisation, `tvd` the
     total variation distance of the two distributions, and `key_*` the cache keys of the answers.
+
+    `mentioned` is of the explanation whose input held the insertion, `mentioned_before` of the other one. Where
+    something is removed the former is `explanation_before`. `removed_from` then says which input held it: the original,
+    or the edited one (an insertion that is taken out, so that the original is the input after).
     """
+
+    ADDED: ClassVar = ("phrases", "fields_after", "text_before", "removed_from")
 
     endpoint: str | None
     model: str
@@ -321,6 +360,39 @@ class Trial(Record):
     reasoning_explanation_before: str | None = None
     """The reasoning of the explaining calls, where the explanations were asked for in calls of their own."""
     reasoning_explanation: str | None = None
+    phrases: tuple[str, ...] | None = None
+    """What counts as a mention of what a pair changes."""
+    fields_after: dict[str, str] | None = None
+    """The changed fields of a pair with several of them."""
+    text_before: str | None = None
+    """The text of the field in the input before, where something is removed from it."""
+    removed_from: Literal["original", "edited"] | None = None
+
+    @property
+    def edits(self) -> dict[str, str]:
+        """The fields of the input after that are other than the example's, with their texts."""
+        if self.fields_after is not None:
+            return self.fields_after
+        return {} if self.field is None or self.text_after is None else {self.field: self.text_after}
+
+    @property
+    def edits_before(self) -> dict[str, str]:
+        """The same of the input before."""
+        return {} if self.field is None or self.text_before is None else {self.field: self.text_before}
+
+    @property
+    def turned(self) -> Trial:
+        """The trial with its sides exchanged where something is removed, as if it were inserted; else the trial."""
+        if self.removed_from is None:
+            return self
+        swapped = {one: getattr(self, other) for pair in _SIDES for one, other in (pair, pair[::-1])}
+        side: Side | None = {"before": "after", "after": "before"}.get(str(self.status_side), self.status_side)  # type: ignore[assignment]
+        return self.model_copy(update={**swapped, "status_side": side, "removed_from": None, "fields_after": None})
+
+    @property
+    def from_original(self) -> Trial:
+        """The trial with the original input as the input before."""
+        return self.turned if self.removed_from == "edited" else self
 
     @property
     def condition(self) -> Condition:
@@ -341,7 +413,8 @@ class Trial(Record):
 
     def judged_text(self, channel: Channel = "explanation") -> str:
         """16 hexadecimal digits of what was inserted and of a channel's text: a verdict on another text is void."""
-        said = self.explanation if channel == "explanation" else self.reasoning
+        turned = self.turned
+        said = turned.explanation if channel == "explanation" else turned.reasoning
         text = json.dumps([self.inserted, said], separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 

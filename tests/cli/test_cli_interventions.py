@@ -134,7 +134,7 @@ def test_editor_and_judge_share_one_limit(tmp_path: Path) -> None:
     [
         (
             ("--kind", "cue_nobody"),
-            "unknown kind 'cue_nobody': choose from random_word, random_word_atanasova, editor, cue_pattern",
+            "unknown kind 'cue_nobody': choose from random_word, random_word_atanasova, editor, random_nonword, ",
         ),
         (("--kind", "editor"), "needs --editor-model"),
         (("--kind", "random_word", "--editor-model", "openai/x"), "--editor-model builds the kind editor"),

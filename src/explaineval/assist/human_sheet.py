@@ -267,14 +267,14 @@ def draw_sheet(directory: Path, source: Chosen, fits: Mapping[str, Any], rows: i
 
 def shown_texts(trial: Trial, example: Example | None) -> dict[str, str]:
     """Return what the sheet shows of a trial: what was inserted, the input with it, and the explanation."""
+    trial = trial.turned
     is_word = trial.field is not None
     inserted = f'the word "{trial.inserted}"' if is_word else f"beside the input: {trial.inserted or trial.text_after}"
     lines = []
     if example is None:
         lines.append(trial.text_after or "")
     else:
-        edited = {trial.field: trial.text_after or ""} if trial.field in example.fields else {}
-        lines += [f"{field_label(name)}: {text}" for name, text in {**example.fields, **edited}.items()]
+        lines += [f"{field_label(name)}: {text}" for name, text in {**example.fields, **trial.edits}.items()]
         lines += [f"({letter}) {text}" for letter, text in example.options.items()]
     texts = {"inserted": inserted, "input": "\n".join(lines), "explanation": trial.explanation or ""}
     return {name: safe_cell(text) for name, text in texts.items()}

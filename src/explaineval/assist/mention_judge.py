@@ -98,7 +98,7 @@ def question_of(trial: Trial, channel: Channel) -> Question | None:
 
     Also None in the channel `reasoning` where no text of it was returned.
     """
-    rule = kind_of(trial.kind).mentioned_by
+    rule, trial = kind_of(trial.kind).mentioned_by, trial.turned
     inserted = trial.inserted or trial.text_after  # a pattern in the shots inserts no text, but has a description
     if trial.status != "ok" or rule is None or not inserted:
         return None
@@ -187,7 +187,7 @@ def verdicts_of(
 def _did_not_reason(trial: Trial) -> bool:
     """Whether a scored trial with an insertion is of a model that did not reason before this answer."""
     can_mention = kind_of(trial.kind).mentioned_by is not None and bool(trial.inserted or trial.text_after)
-    return trial.status == "ok" and can_mention and trial.reasoning_returned == "absent"
+    return trial.status == "ok" and can_mention and trial.turned.reasoning_returned == "absent"
 
 
 def _digest(judge: Assistant, template: str) -> str:

@@ -124,11 +124,8 @@ def _questions_of(
         text = book.fill("input.j2", fields=fields, options=example.options)
         return f"{instruction}\n\n{text if cue is None else book.fill(CUE_PLACE, input=text, cue=cue)}"
 
-    answer, original = str(trial.label_before), show(example.fields)
-    if trial.field is None:
-        changed = show(example.fields, trial.inserted)
-    else:
-        changed = show({**example.fields, trial.field: str(trial.text_after)})
+    answer, original = str(trial.label_before), show({**example.fields, **trial.edits_before})
+    changed = show({**example.fields, **trial.edits}, trial.inserted if trial.field is None else None)
     question = PredictionQuestion(trial.id, trial.predicted_text, "nothing", original, answer, changed, example.options)
     yield question
     yield question._replace(reads="explanation", explanation=str(trial.explanation_before))

@@ -102,6 +102,8 @@ def _change(intervention: Intervention | None) -> str:
     """Return what an intervention changes, in words."""
     if intervention is None:
         return "unchanged"
+    if intervention.fields is not None:
+        return f"with another input ({', '.join(intervention.fields)})"
     pattern = pattern_of(intervention)
     return f"with {intervention.inserted!r}" if pattern is None else f"with {pattern.description}"
 

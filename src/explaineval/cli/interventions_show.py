@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from explaineval.cli.output import echo_json, echo_notes, echo_table, uses_color
 from explaineval.config import read_columns
 from explaineval.datasets import BUNDLED, Task, load_tasks, parse_specs, read_interventions, ready_interventions
 from explaineval.errors import InputError
-from explaineval.interventions import apply, is_inside_word, kind_of, mark_insertion, pattern_of
+from explaineval.interventions import apply, changed_fields, is_inside_word, kind_of, mark_insertion, pattern_of
 from explaineval.records import Example, Intervention
 from explaineval.reporting.tables import interventions_table
 from explaineval.text import counted
@@ -68,12 +68,14 @@ def echo_interventions(examples: Examples, records: list[Intervention]) -> None:
 
 def _row(examples: Examples, record: Intervention) -> dict[str, Any]:
     """Return one row of the table; `marked` is the text before the insertion, the insertion and the text after it."""
+    if record.fields is not None:
+        return {"example_id": record.example_id, "id": record.id, **_pair(examples, record, record.fields)}
     if record.field is None:
         field = f"{record.kind} → {record.target}" if record.target else record.kind
         pattern = pattern_of(record)
         marked = (record.inserted or "" if pattern is None else pattern.description, "", "")
     else:
-        field = record.field
+        field = f"{record.field}, taken out" if kind_of(record.kind).takes_out else record.field
         text, offset = apply(examples[record.task][record.example_id], record), record.offset
         if (
             kind_of(record.kind).inserts == "space" and offset is not None
@@ -84,6 +86,18 @@ def _row(examples: Examples, record: Intervention) -> dict[str, Any]:
         if not uses_color():
             marked = (marked[0], f"[{marked[1]}]", marked[2])
     return {"example_id": record.example_id, "id": record.id, "field": field, "marked": marked}
+
+
+def _pair(examples: Examples, record: Intervention, fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return the other input of a pair, with the first of its phrases that stands there marked."""
+    changed = changed_fields(examples[record.task][record.example_id], fields)
+    text = " / ".join(changed.values())
+    splits = [mark_insertion(text, phrase, 0) for phrase in record.mention or ()]
+    before, words, after = next((split for split in splits if split[1]), (text, "", ""))
+    return {
+        "field": f"{record.kind}: {', '.join(changed)}",
+        "marked": (before, f"[{words}]" if words and not uses_color() else words, after),
+    }
 
 
 def _warnings(examples: Examples, records: list[Intervention]) -> Iterator[str]:

@@ -112,6 +112,8 @@ def _change(intervention: Intervention) -> str:
     pattern = pattern_of(intervention)
     if pattern is not None:
         return pattern.description
+    if intervention.fields is not None:
+        return f"another input ({', '.join(intervention.fields)})"
     return f"{intervention.inserted!r} inserted" if intervention.field is not None else "a cue"
 
 

@@ -249,6 +249,7 @@ def _checked(
 ) -> Iterator[Intervention]:
     """Yield the intervention of each line. That two have one id is told at the end, or before another error."""
     ids = Digests()
+    brings_input: dict[str, bool] = {}
 
     def check_ids() -> None:
         number = ids.first_repeated()
@@ -260,6 +261,12 @@ def _checked(
     try:
         for place, value in read_lines():
             intervention = intervention_from(value, where=place, tasks=tasks)
+            is_pair = intervention.fields is not None
+            if brings_input.setdefault(intervention.kind, is_pair) != is_pair:
+                raise InputError(
+                    f"{place}: the kind {intervention.kind!r} has insertions in some lines and whole inputs in others, "
+                    "which are never counted together: give one of them another name."
+                )
             ids.add(f"{intervention.task}\0{intervention.id}".encode("utf-8", "surrogatepass"))
             yield intervention
     except InputError:

@@ -47,8 +47,13 @@ def unit_trials(unit: Unit, replies: Sequence[Reply | None], policy: Mention, le
 
 
 def _trial(unit: Unit, variant: Variant, before: Reading, after: Reading, policy: Mention, least_mass: float) -> Trial:
-    intervention = variant.intervention
-    status, side = _status(before, after, intervention)
+    intervention, removed_from = variant.intervention, variant.removed_from
+    text, original = variant.text, unit.example.fields.get(variant.field or "")
+    texts = (original if removed_from == "original" else None, text)
+    if removed_from == "edited":
+        before, after, texts = after, before, (text, original)
+    seen, unseen = (before, after) if removed_from else (after, before)
+    status, side = _status(before, after, intervention) if not removed_from else _status_of_removal(seen, unseen)
     ok = status == "ok"
     tvd, reason = None, None
     if ok:
@@ -69,23 +74,23 @@ def _trial(unit: Unit, variant: Variant, before: Reading, after: Reading, policy
         example_id=unit.example.id,
         intervention_id=intervention.id if intervention else None,
         kind=SHAM if intervention is None else intervention.kind,
-        field=intervention.field if intervention else None,
-        inserted=intervention.inserted if intervention else None,
-        text_after=variant.text_after,
+        field=variant.field,
+        inserted=_inserted(intervention),
+        text_after=texts[1],
         status=status,
         status_side=side,
         label_before=before.label,
         label_after=after.label,
         gold=unit.example.gold,
         changed=before.label != after.label if ok else None,
-        mentioned=_mentioned(variant, after, policy) if ok else None,
+        mentioned=_mentioned(variant, seen, policy) if ok else None,
         probs_before=before.probs,
         probs_after=after.probs,
         label_mass_before=before.mass,
         label_mass_after=after.mass,
         tvd=tvd,
         tvd_reason=reason,
-        mentioned_before=None if after is NOT_ASKED else _mentioned(variant, before, policy),
+        mentioned_before=None if NOT_ASKED in (before, after) else _mentioned(variant, unseen, policy),
         explanation_before=before.explanation,
         explanation=after.explanation,
         key_before=before.key or None,
@@ -96,10 +101,21 @@ def _trial(unit: Unit, variant: Variant, before: Reading, after: Reading, policy
         reasoning=after.reasoning.text,
         reasoning_returned_before=before.reasoning.returned,
         reasoning_returned=after.reasoning.returned,
-        mentioned_reasoning=_mentioned_reasoning(variant, after, policy) if ok else None,
+        mentioned_reasoning=_mentioned_reasoning(variant, seen, policy) if ok else None,
         reasoning_explanation_before=before.reasoning_explanation,
         reasoning_explanation=after.reasoning_explanation,
+        phrases=intervention.mention if intervention else None,
+        fields_after=dict(variant.changed) if len(variant.changed) > 1 else None,
+        text_before=texts[0],
+        removed_from=removed_from,
     )
+
+
+def _inserted(intervention: Intervention | None) -> str | None:
+    """What was inserted, or a pair's phrases as one text."""
+    if intervention is None or intervention.mention is None:
+        return None if intervention is None else intervention.inserted
+    return " / ".join(intervention.mention)
 
 
 def _mentioned(variant: Variant, reading: Reading, policy: Mention) -> bool | None:
@@ -120,10 +136,16 @@ def _mentioned_reasoning(variant: Variant, reading: Reading, policy: Mention) ->
     return is_mentioned(policy, intervention.kind, intervention.inserted or "", reasoning.text, variant.phrases)
 
 
+def _status_of_removal(seen: Reading, unseen: Reading) -> tuple[Status, Side | None]:
+    """The same where something is removed: as if it were inserted, with the sides exchanged."""
+    status, side = _status(unseen, seen, None)
+    return status, {"before": "after", "after": "before"}.get(str(side), side)  # type: ignore[return-value]
+
+
 def _status(before: Reading, after: Reading, intervention: Intervention | None) -> tuple[Status, Side | None]:
     """A trial's status, and the side that it is about where it is not "ok"."""
-    if after is NOT_ASKED:
-        return after.status, None
+    if NOT_ASKED in (before, after):
+        return NOT_ASKED.status, None
     if intervention is not None and before.label is not None and before.label == intervention.target:
         return "cue_is_own_answer", None  # a cue that suggests what is answered without it cannot move the answer
     # the explanation of the untouched input is no part of a score; where it was asked for apart, it may be missing

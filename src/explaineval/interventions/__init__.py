@@ -13,6 +13,8 @@ from explaineval.interventions.builders import (
     Token,
     build_atanasova,
     build_cue,
+    build_duplicates,
+    build_nonwords,
     build_null_edit,
     build_pattern,
     build_random_words,
@@ -23,6 +25,7 @@ from explaineval.interventions.builders import (
 )
 from explaineval.interventions.edit import (
     apply,
+    changed_fields,
     check,
     cue_targets,
     pattern_of,
@@ -34,8 +37,9 @@ from explaineval.interventions.words import SenseLists, WordLists, load_sense_wo
 
 __all__ = [
     "FEWEST_SHOTS", "KINDS", "LEAST_MASS", "NULL_EDIT", "SHAM", "BuildContext", "Judged", "Kind", "Pattern", "Proposal",
-    "Refusal", "SenseLists", "Token", "WordLists", "apply", "build_atanasova", "build_cue", "build_null_edit",
-    "build_pattern", "build_random_words", "buildable", "call_natural", "check", "counts_for_phi", "cue_targets",
-    "draw_letter", "intervention_from", "is_inside_word", "keep_natural", "kind_of", "load_sense_words", "load_words",
-    "mark_insertion", "pattern_of", "plugin_of", "read_proposal", "splice", "splice_naturally",
+    "Refusal", "SenseLists", "Token", "WordLists", "apply", "build_atanasova", "build_cue", "build_duplicates",
+    "build_nonwords", "build_null_edit", "build_pattern", "build_random_words", "buildable", "call_natural",
+    "changed_fields", "check", "counts_for_phi", "cue_targets", "draw_letter", "intervention_from", "is_inside_word",
+    "keep_natural", "kind_of", "load_sense_words", "load_words", "mark_insertion", "pattern_of", "plugin_of",
+    "read_proposal", "splice", "splice_naturally",
 ]  # fmt: skip

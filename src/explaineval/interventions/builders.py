@@ -22,11 +22,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from random import Random
 from typing import Literal
 
-from explaineval.interventions.splice import add_space, splice, splice_naturally, starts_word
+from explaineval.interventions.splice import add_space, is_inside_word, splice, splice_naturally, starts_word
 from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 from explaineval.records import Example, Intervention
 
@@ -110,6 +111,56 @@ def build_random_words(example: Example, context: BuildContext, words: WordLists
         else:
             built.append(_intervention(example, context.kind, place, word))
     return built
+
+
+ONSETS, VOWELS, CODAS = "bdfgklmnprstvz", "aeiou", "bfkmpvz"
+"""Letters of words of no language. They end as no inflected English word does."""
+
+
+def build_nonwords(example: Example, context: BuildContext) -> Iterator[Intervention]:
+    """Yield the edits of `build_random_words` with a word of no language in place of each word: three syllables.
+
+    No such word is in the prompt, nor in any word of the shipped lists.
+    """
+    random = Random(f"{context.seed}:{example.task}:{example.id}:nonword")  # noqa: S311 - a draw that must repeat
+    texts = [*example.fields.values(), *example.options.values(), *context.prompt_texts(example)]
+    drawn: set[str] = set()
+    for edit in build_random_words(example, context):
+        word = _draw_nonword(random)
+        while word in drawn or word in _all_words() or context.is_present(word, texts):
+            word = _draw_nonword(random)
+        drawn.add(word)
+        yield _intervention(
+            example, context.kind, InsertionPoint(str(edit.field), edit.offset or 0, str(edit.pos)), word
+        )
+
+
+def _draw_nonword(random: Random) -> str:
+    letters = (ONSETS, VOWELS, ONSETS, VOWELS, ONSETS, VOWELS, CODAS)
+    return "".join(map(random.choice, letters))
+
+
+@cache
+def _all_words() -> str:
+    """All words of the shipped lists as one text."""
+    lists = load_words(), load_sense_words()
+    return "\n".join(word for words in lists for word in (*words.adjectives, *words.adverbs)).lower()
+
+
+def build_duplicates(example: Example, context: BuildContext) -> Iterator[Intervention]:
+    """Yield up to `per_example` edits that double a whole noun or verb at its place; `pos` is its own tag."""
+    random = Random(f"{context.seed}:{example.task}:{example.id}:duplicate")  # noqa: S311 - a draw that must repeat
+    found: dict[InsertionPoint, Token] = {}
+    for name, tokens in context.tokens.items():
+        text = example.fields[name]
+        at = {token.offset: token for token in tokens}
+        for place in find_places(name, text, tokens):
+            token = at[place.offset]
+            if not is_inside_word(text, token.offset + len(token.text)):
+                found[replace(place, pos=token.pos)] = token
+    for _ in range(min(context.per_example, len(found))):
+        place = _draw_place(random, list(found), field_first=context.field_first)
+        yield _intervention(example, context.kind, place, found.pop(place).text)
 
 
 def find_places(field: str, text: str, tokens: Sequence[Token]) -> list[InsertionPoint]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from explaineval.errors import InputError
 from explaineval.interventions.builders import Pattern
@@ -41,6 +41,9 @@ def check(example: Example, intervention: Intervention) -> None:
     has a target and inserts nothing, everything else inserts something. A null edit adds one space and nothing else.
     """
     kind, name = kind_of(intervention.kind), f"intervention {intervention.id!r}"
+    if intervention.fields is not None:
+        _check_pair(example, intervention.fields, kind, name)
+        return
     if kind.inserts == "shots":
         _check_pattern(intervention, kind, name)
     elif intervention.inserted is None:
@@ -58,6 +61,26 @@ def check(example: Example, intervention: Intervention) -> None:
         _check_text(intervention, kind, name)
     else:
         _check_edit(example, intervention, intervention.field, kind, name)
+
+
+def _check_pair(example: Example, fields: Mapping[str, str], kind: Kind, name: str) -> None:
+    if kind.inserts != "word or text" and not kind.takes_out:
+        raise InputError(
+            f"{name} brings a whole input, which the kind {kind.name!r} does not: choose a name of your own"
+        )
+    unknown = [field for field in fields if field not in example.fields]
+    if unknown:
+        raise InputError(
+            f"{name} names the field {unknown[0]!r}, but example {example.id!r} has the fields "
+            f"{', '.join(example.fields) or '(none)'}"
+        )
+    if not changed_fields(example, fields):
+        raise InputError(f"{name} changes nothing: its fields are those of example {example.id!r}")
+
+
+def changed_fields(example: Example, fields: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields that are other than the example's."""
+    return {name: text for name, text in fields.items() if text != example.fields.get(name)}
 
 
 def _check_pattern(intervention: Intervention, kind: Kind, name: str) -> None:

@@ -14,6 +14,9 @@ Tasks = Mapping[str, Mapping[str, Example]]
 """The loaded tasks by name, each with *all* its examples by id (also those that a limit leaves out)."""
 
 TEXTS = ("id", "task", "example_id", "kind", "field", "inserted", "pos", "edited", "target")
+PAIR_KEYS = ("id", "task", "example_id", "kind", "pos", "fields", "mention")
+"""The keys of a line that brings a whole input."""
+
 REQUIRED = ("example_id", "kind")
 
 
@@ -40,13 +43,16 @@ def check_line(obj: object, where: str) -> dict[str, Any]:
     """Return the line as a dictionary whose keys are known, whose values have the right types, without nulls."""
     if not isinstance(obj, Mapping):
         raise InputError(f"{where}: a line must be one JSON object, not {_json_name(obj)}")
-    unknown = sorted(str(key) for key in obj if key not in (*TEXTS, "offset"))
+    unknown = sorted(str(key) for key in obj if key not in (*TEXTS, "offset", "fields", "mention"))
     if unknown:
-        raise InputError(f"{where}: unknown key {unknown[0]!r}; an intervention has {', '.join(TEXTS)} and offset")
+        keys = f"{', '.join(TEXTS)} and offset, or fields and mention"
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; an intervention has {keys}")
     line = {key: value for key, value in obj.items() if value is not None}
     for key in REQUIRED:
         if key not in line:
             raise InputError(f"{where}: {key!r} is missing")
+    if "fields" in line or "mention" in line:
+        return _check_pair(line, where)
     inserts = kind_of(str(line["kind"])).inserts
     if "inserted" not in line and inserts not in ("shots", "nothing"):
         raise InputError(f"{where}: 'inserted' is missing")
@@ -61,6 +67,26 @@ def check_line(obj: object, where: str) -> dict[str, Any]:
     if inserts == "nothing":
         raise InputError(f"{where}: the kind {line['kind']!r} is reserved for unchanged inputs; choose another name")
     return line
+
+
+def _check_pair(line: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a line that brings a whole input, with its phrases as a tuple."""
+    other = [key for key in line if key not in PAIR_KEYS]
+    if other:
+        raise InputError(f"{where}: {other[0]!r} is of an insertion, but the line has a whole input: leave out one")
+    for key in PAIR_KEYS:
+        value = line.get(key)
+        if key == "fields":
+            texts = list(value.values()) if isinstance(value, Mapping) else []
+            if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+                raise InputError(f"{where}: 'fields' must be an object with the text of each changed field")
+        elif key == "mention":
+            phrases = value if isinstance(value, (list, tuple)) else []
+            if not phrases or not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases):
+                raise InputError(f"{where}: 'mention' must be a list of phrases that name what is changed")
+        elif value is not None and (not isinstance(value, str) or not value.strip()):
+            raise InputError(f"{where}: {key!r} must be a string that is not empty")
+    return {**line, "mention": tuple(line["mention"])}
 
 
 def _task_of(line: Mapping[str, Any], where: str, tasks: Tasks) -> str:

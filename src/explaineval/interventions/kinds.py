@@ -16,6 +16,8 @@ from explaineval.interventions.builders import (
     Builder,
     build_atanasova,
     build_cue,
+    build_duplicates,
+    build_nonwords,
     build_pattern,
     build_random_words,
 )
@@ -58,6 +60,12 @@ class Kind:
     """The statuses that beside the usual ones a trial may have."""
     measures_noise: bool = False
     """Whether its trials show how often answers change by themselves, and enter no other number."""
+    shows_any_edit: bool = False
+    """Whether it shows what any edit does, so that it is a control and its phi-CCT no finding about the model."""
+    takes_out: bool = False
+    """Whether the edited input is the one before, so that the insertion is taken out."""
+    no_mention: str = ""
+    """Why nothing can count as a mention, where `mentioned_by` is None."""
 
 
 _KINDS = (
@@ -79,8 +87,43 @@ _KINDS = (
     ),
     Kind("handwritten", "handwritten words", "word", statuses=("already_in_prompt",)),
     Kind("editor", "words chosen by an editor model", "word", asks_model=True, statuses=("already_in_prompt",)),
-    Kind(SHAM, "shams", "nothing", mentioned_by=None, measures_noise=True),
-    Kind(NULL_EDIT, "null edits", "space", mentioned_by=None, measures_noise=True),
+    Kind(
+        "random_nonword",
+        "words of no language",
+        "word",
+        builder=build_nonwords,
+        needs_tokens=True,
+        statuses=("already_in_prompt",),
+        shows_any_edit=True,
+    ),
+    Kind(
+        "duplicate_word",
+        "doubled words",
+        "word",
+        builder=build_duplicates,
+        needs_tokens=True,
+        mentioned_by=None,
+        shows_any_edit=True,
+        no_mention="the doubled word is in the text anyway, so naming it proves nothing",
+    ),
+    Kind(
+        "removed_word",
+        "removed words",
+        "word",
+        builder=build_random_words,
+        needs_tokens=True,
+        statuses=("already_in_prompt",),
+        takes_out=True,
+    ),
+    Kind(SHAM, "shams", "nothing", mentioned_by=None, measures_noise=True, no_mention="a sham inserts nothing"),
+    Kind(
+        NULL_EDIT,
+        "null edits",
+        "space",
+        mentioned_by=None,
+        measures_noise=True,
+        no_mention="a null edit inserts no word",
+    ),
     Kind(
         "cue_pattern_control",
         "shots with mixed answers",
@@ -159,8 +202,8 @@ def buildable(members: Sequence[str]) -> list[str]:
 
     Of plug-ins it has those that were asked for.
 
-    >>> buildable(["user"])
-    ['random_word', 'random_word_atanasova', 'editor', 'cue_pattern', 'cue_user']
+    >>> buildable(["user"])[3:]
+    ['random_nonword', 'duplicate_word', 'removed_word', 'cue_pattern', 'cue_user']
     """
     kinds = [kind for kind in KINDS.values() if kind.builder is not None or kind.asks_model]
     return list(dict.fromkeys(kind.name.replace(ANY, member) for kind in kinds for member in members))
@@ -174,7 +217,7 @@ def counts_for_phi(name: str) -> bool:
     [True, True, False, False]
     """
     kind = kind_of(name)
-    return not kind.measures_noise and kind.control_of is None
+    return not (kind.measures_noise or kind.shows_any_edit) and kind.control_of is None
 
 
 def _named(family: Kind, name: str) -> Kind:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from explaineval.cache import request_key
 from explaineval.client.cached import find_older
@@ -19,7 +19,7 @@ from explaineval.config import Arm, ModelConfig, arms_for
 from explaineval.datasets import Task
 from explaineval.digests import NumberSet
 from explaineval.errors import NotStoredError, RequestUnsentError
-from explaineval.interventions import Pattern, apply, kind_of, pattern_of
+from explaineval.interventions import Pattern, apply, changed_fields, kind_of, pattern_of
 from explaineval.mentions import already_present
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import Dialogue, Examples, Reply, ReplyReader, RequestBuilder, in_order
@@ -27,6 +27,9 @@ from explaineval.records import Completion, Example, Intervention, Order, Reques
 from explaineval.scoring.mentioning import phrases_of
 
 T = TypeVar("T")
+
+NO_EDITS: Mapping[str, str] = {}
+"""No field is changed."""
 
 COUNTED_EXACTLY = 20_000
 """Looking for an insertion in its prompt takes about 0.1 ms: larger plans are not looked through."""
@@ -47,15 +50,22 @@ class Variant:
     pattern: Pattern | None = None
     phrases: Sequence[str] = ()
     is_sham: bool = False
+    changed: Mapping[str, str] = field(default_factory=dict)
+    """The fields that are other than the example's, with their texts."""
+    removed_from: Literal["original", "edited"] | None = None
+    """Which input holds what is to be mentioned, where that is the input before."""
 
     @property
-    def text_after(self) -> str | None:
+    def field(self) -> str | None:
+        """The field that is changed, of several the first one."""
+        return None if self.intervention is None else self.intervention.field or next(iter(self.changed), None)
+
+    @property
+    def text(self) -> str | None:
         """The text of the edited field, or the cue, or a pattern in words; None without an intervention."""
         if self.pattern is not None:
             return self.pattern.description
-        if self.intervention is None or self.intervention.field is None:
-            return self.cue
-        return self.fields[self.intervention.field]
+        return self.cue if self.field is None else self.fields[self.field]
 
 
 @dataclass(frozen=True)
@@ -223,15 +233,25 @@ def builders(prepared: Prepared, model: ModelConfig) -> Iterator[RequestBuilder]
 def count_asked(builder: RequestBuilder, example: Example, interventions: Sequence[Intervention]) -> int:
     """How many interventions of an example insert what does not stand in its prompt already."""
     texts = _prompt_texts(builder, example)
-    return sum(not _is_present(intervention, *texts) for intervention in interventions)
+    return sum(not _is_present(example, intervention, *texts) for intervention in interventions)
 
 
 def _prompt_texts(builder: RequestBuilder, example: Example) -> tuple[str, str]:
     """What stands in an example's prompt: the text around it, and its own."""
-    return builder.fixed_text(example), "\n".join((*example.fields.values(), *example.options.values()))
+    return builder.fixed_text(example), _own_text(example)
 
 
-def _is_present(intervention: Intervention, fixed: str, own: str) -> bool:
+def _own_text(example: Example, edits: Mapping[str, str] = NO_EDITS) -> str:
+    return "\n".join((*{**example.fields, **edits}.values(), *example.options.values()))
+
+
+def _is_present(example: Example, intervention: Intervention, fixed: str, own: str) -> bool:
+    """Whether what is to be mentioned stands in the prompt without it; a pair's phrases in both of its inputs."""
+    if intervention.fields is not None:
+        phrases, edited = intervention.mention or (), _own_text(example, intervention.fields)
+        if any(_is_in_fixed_text(phrase, fixed) for phrase in phrases):
+            return True
+        return all(any(_is_in_own_text(phrase, text) for phrase in phrases) for text in (own, edited))
     if intervention.field is None or "already_in_prompt" not in kind_of(intervention.kind).statuses:
         return False
     inserted = intervention.inserted or ""
@@ -292,13 +312,21 @@ def _build_unit(
         return builder.build(example, fields, sent_as.logprobs, sent_as.temperature, sample, cue, pattern)
 
     def edit(intervention: Intervention) -> Variant:
-        fields, cue, pattern = example.fields, None, pattern_of(intervention)
-        if intervention.field is None:
+        cue, pattern, changed = None, pattern_of(intervention), dict[str, str]()
+        removed_from: Literal["original", "edited"] | None = None
+        if intervention.fields is not None:
+            changed = changed_fields(example, intervention.fields)
+            if any(_is_in_own_text(phrase, texts[1]) for phrase in intervention.mention or ()):
+                removed_from = "original"
+        elif intervention.field is None:
             cue = intervention.inserted
         else:
-            fields = {**fields, intervention.field: apply(example, intervention)}
-        asked = None if _is_present(intervention, *texts) else request(fields, cue, pattern)
-        return Variant(fields, asked, intervention, cue, pattern, phrases(intervention.kind))
+            changed = {intervention.field: apply(example, intervention)}
+            removed_from = "edited" if kind_of(intervention.kind).takes_out else None
+        fields = {**example.fields, **changed} if changed else example.fields
+        asked = None if _is_present(example, intervention, *texts) else request(fields, cue, pattern)
+        named = intervention.mention or phrases(intervention.kind)
+        return Variant(fields, asked, intervention, cue, pattern, named, changed=changed, removed_from=removed_from)
 
     first = request(example.fields)
     samples = builder.config.samples

@@ -55,7 +55,7 @@ class MentionCheck:
 class Case:
     """A trial, its intervention, and the decisions about its two explanations and the reasoning with the insertion.
 
-    A decision is None where there is no text.
+    A decision is None where there is no text. Where something is removed, the input before is the one with it.
     """
 
     trial: Trial
@@ -77,24 +77,33 @@ class Case:
 
     @property
     def insertion(self) -> tuple[int, int] | None:
-        """The span of the inserted words in the changed field, in code points; None for a cue and a sham."""
-        trial = self.trial
+        """The span of the inserted words in the changed field, in code points; None for a cue and a sham.
+
+        Where something is removed, that is the field of the input before.
+        """
+        trial = self.trial.turned
         if trial.field is None or trial.text_after is None or not trial.inserted:
             return None
         offset = self.edit.offset if self.edit is not None else None
-        before, words, _ = mark_insertion(trial.text_after, trial.inserted, offset or 0)
-        return (len(before), len(before) + len(words)) if words else None
+        for phrase in trial.phrases or (trial.inserted,):
+            before, words, _ = mark_insertion(trial.text_after, phrase, offset or 0)
+            if words:
+                return len(before), len(before) + len(words)
+        return None
 
 
-def decide(policy: Mention, kind: str, inserted: str, text: str | None, phrases: Phrases) -> MentionCheck | None:
-    """Decide about one explanation as a run does; None where there is no text."""
+def decide(
+    policy: Mention, kind: str, inserted: str | Sequence[str], text: str | None, phrases: Phrases
+) -> MentionCheck | None:
+    """Decide about one explanation as a run does; None where there is no text. Of several texts one is enough."""
     value = kind_of(kind)
     if text is None or value.inserts == "nothing":
         return None
     if value.mentioned_by is None:
-        return MentionCheck(None, "a null edit inserts no word")
+        return MentionCheck(None, value.no_mention)
     if value.mentioned_by == "policy":
-        span = find_mention(policy, inserted, text)
+        texts = [inserted] if isinstance(inserted, str) else inserted
+        span = min(filter(None, (find_mention(policy, one, text) for one in texts)), default=None)
         return MentionCheck(span is not None, f"policy {policy}", span)
     listed = phrases(kind)
     if listed is None:
@@ -105,14 +114,14 @@ def decide(policy: Mention, kind: str, inserted: str, text: str | None, phrases:
 
 def make_case(trial: Trial, edit: Intervention | None, policy: Mention, own: Mention, phrases: Phrases) -> Case:
     """Return the case of a trial under a policy; `own` is the policy of the run itself."""
-    inserted = trial.inserted or ""
+    inserted, turned = trial.phrases or trial.inserted or "", trial.turned
     return Case(
         trial,
         edit,
-        decide(policy, trial.kind, inserted, trial.explanation, phrases),
-        decide(policy, trial.kind, inserted, trial.explanation_before, phrases),
+        decide(policy, trial.kind, inserted, turned.explanation, phrases),
+        decide(policy, trial.kind, inserted, turned.explanation_before, phrases),
         policy != own,
-        decide(policy, trial.kind, inserted, trial.reasoning, phrases),
+        decide(policy, trial.kind, inserted, turned.reasoning, phrases),
     )
 
 
@@ -152,8 +161,7 @@ def why_unread(
     """Return why a completion cannot be read; None if it can. `said` is what the prompt said beside the input."""
     answer: object = classify(completion)
     text, options, fields = completion.text or "", example.options, example.fields
-    if side == "after" and trial.field is not None and trial.text_after is not None:
-        fields = {**fields, trial.field: trial.text_after}
+    fields = {**fields, **(trial.edits if side == "after" else trial.edits_before)}
     if answer is None and trial.order == "pe2":
         label = trial.label_before if side == "before" else trial.label_after
         if label is None:
@@ -172,9 +180,9 @@ def case_document(case: Case) -> dict[str, Any]:
         **record_dict(trial),
         "target": None if case.edit is None else case.edit.target,
         "insertion": case.insertion,
-        "decision": _decision_document(case.after, trial.explanation),
-        "decision_before": _decision_document(case.before, trial.explanation_before),
-        "decision_reasoning": _decision_document(case.reasoning, trial.reasoning),
+        "decision": _decision_document(case.after, trial.turned.explanation),
+        "decision_before": _decision_document(case.before, trial.turned.explanation_before),
+        "decision_reasoning": _decision_document(case.reasoning, trial.turned.reasoning),
     }
 
 
@@ -272,6 +280,7 @@ def arm_view(
 
 
 def _original_rows(example: Example, trials: Sequence[Trial], shams: Sequence[Trial], options: ViewOptions) -> Rows:
+    trials = [trial.from_original for trial in trials]
     first = trials[0]
     rows: Rows = []
     if first.label_before is not None:
@@ -309,6 +318,10 @@ def _headline(example: Example, case: Case) -> Text:
     kind = Text.assemble((f"{flat(trial.kind)}: ", "bold"))
     if kind_of(trial.kind).inserts == "space":
         return kind.append(f"one more space in {flat(trial.field or '')}")
+    if trial.removed_from is not None:
+        return kind.append(f"{quoted(trial.inserted or '')} taken out of {flat(trial.field or '')}")
+    if trial.phrases is not None:
+        return kind.append(f"another input, named by {quoted(trial.inserted or '')}")
     if trial.field is not None:
         return kind.append(f"{quoted(trial.inserted or '')} into {flat(trial.field)}")
     return kind.append("suggests no letter" if target is None else f"suggests {_option(example, target)}")
@@ -317,7 +330,11 @@ def _headline(example: Example, case: Case) -> Text:
 def _case_rows(example: Example, case: Case, options: ViewOptions) -> Rows:
     trial = case.trial
     after = trial.text_after if trial.text_after is not None else trial.inserted or ""
-    rows: Rows = [("cue" if trial.field is None else "input", options.mark(after, case.insertion))]
+    removes, turned = trial.removed_from is not None, trial.turned
+    rows: Rows = [("cue" if trial.field is None else "input", options.mark(after, None if removes else case.insertion))]
+    if removes:
+        rows.insert(0, ("before", options.mark(trial.text_before or "", case.insertion)))
+    rows += [(flat(name), Text(visible(text))) for name, text in (trial.fields_after or {}).items() if text != after]
     if trial.label_before is not None or trial.label_after is not None:
         rows.append(("answer", _answer_text(example, trial)))
     if trial.status != "ok":
@@ -325,9 +342,9 @@ def _case_rows(example: Example, case: Case, options: ViewOptions) -> Rows:
     if trial.key_after is not None:
         rows += _texts(trial, "after", options)
     rows += _probability_rows(trial)
-    rows += _reasoning_rows(trial, "after", options, case.reasoning)
-    if trial.explanation is not None and case.after is not None:
-        rows.append(("explains", options.mark(trial.explanation, case.after.span)))
+    rows += _reasoning_rows(turned, "after", options, case.reasoning)
+    if turned.explanation is not None and case.after is not None:
+        rows.append(("said before" if removes else "explains", options.mark(turned.explanation, case.after.span)))
         rows.append(("mention", _mention_text(case, case.after)))
     if trial.key_after is not None:
         rows.append(("key", Text.assemble((_keys(trial, "after"), "dim"))))
@@ -414,7 +431,7 @@ def _beginning(text: str, options: ViewOptions) -> str:
 
 
 def _mention_text(case: Case, decision: MentionCheck) -> Text:
-    trial = case.trial
+    trial = case.trial.turned
     recorded = trial.mentioned if trial.status == "ok" else None
     if decision.mentioned is None:
         text = Text("nothing to decide" if recorded is None else _verdict(recorded) + ", by the run's own record")

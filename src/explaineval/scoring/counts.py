@@ -457,7 +457,8 @@ class TrialCounter:
         if place is None:
             place = self._places[key] = self._open(Condition(*key))
         place.statuses[trial.status] += 1
-        place.arm.add(trial, place.kind, self._min_label_mass)
+        place.arm.add(trial.from_original, place.kind, self._min_label_mass)
+        trial = trial.turned
         model = trial.endpoint, trial.model
         if model not in self._headline.reasoning and tells_of_reasoning(trial):
             self._headline.reasoning.add(model)

@@ -69,7 +69,7 @@ def is_mentioned(policy: Mention, kind: str, inserted: str, text: str, phrases: 
         return None
     if rule == "phrases":
         return mentions_phrase(phrases, text) is not None
-    return mentions(policy, inserted, text)
+    return any(mentions(policy, phrase, text) for phrase in phrases or (inserted,))
 
 
 def no_phrases(_: str) -> Sequence[str]:
@@ -218,10 +218,13 @@ class TextReader:
         channels = {EXPLANATION: self._in_explanation, REASONING: self._in_reasoning, EITHER: self._in_either}
         decide = partial(channels[source.channel], source.mention)
 
-        def decide_on_words(trial: Trial) -> MentionDecision | None:
-            return None if kind_of(trial.kind).mentioned_by == "phrases" else decide(trial)
+        def decide_on_kind(trial: Trial) -> MentionDecision | None:
+            rule = kind_of(trial.kind).mentioned_by
+            if rule is None:  # nothing can mention it: it counts once, for its impact
+                return None if words_only or source.channel != EXPLANATION else MentionDecision(False, None)
+            return None if words_only and rule == "phrases" else decide(trial.turned)
 
-        return decide_on_words if words_only else decide
+        return decide_on_kind
 
     def others(self, policy: Mention) -> dict[Mention, Callable[[Trial], bool]]:
         """Return what says by each policy but this one whether an explanation names a word."""
@@ -271,7 +274,7 @@ class TextReader:
             self._trial, self._found = trial, {}
         key = policy, name
         if key not in self._found:
-            phrases = self.phrases(trial.kind)
+            phrases = trial.phrases or self.phrases(trial.kind)
             self._found[key] = is_mentioned(policy, trial.kind, trial.inserted or "", text, phrases)
         return self._found[key]
 

@@ -821,8 +821,17 @@ def metrics_of(scope: type[SomeMetric], asked: Collection[str] = ()) -> list[Som
 
 
 def compute_all(metrics: Iterable[Metric[Counts]], counts: Counts) -> dict[str, Estimate]:
-    """Compute every metric that applies to these counts, by name."""
-    return {metric.name: metric.compute(counts) for metric in metrics if metric.applies(counts)}
+    """Compute every metric that applies to these counts, by name.
+
+    What depends on mentions is undefined for a kind that nothing can mention.
+    """
+    reason = kind_of(str(counts.condition.kind)).no_mention if isinstance(counts, (KindCounts, LevelCounts)) else ""
+    n = counts.scored if isinstance(counts, KindCounts) else 0
+    return {
+        metric.name: no_value(reason, n) if reason and "mention" in metric.depends else metric.compute(counts)
+        for metric in metrics
+        if metric.applies(counts)
+    }
 
 
 class MetricText(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from explaineval.interventions import kind_of
 from explaineval.metrics.estimates import IntArray, check_counts
 from explaineval.metrics.reliability import NoiseMargin
 from explaineval.records import Condition, Estimate, MetricRow
@@ -81,7 +82,7 @@ def kind_warnings(results: KindResults) -> Iterator[MetricWarning]:
         margin if is_noise else None,
     )
     for metric in metrics:
-        if metric.remark is not None:
+        if metric.remark is not None and kind_of(str(counts.condition.kind)).mentioned_by is not None:
             yield warning_of(metric.name, metric.remark(metric, counts))
     for metric in metrics:
         estimate = results.estimates[metric.name]

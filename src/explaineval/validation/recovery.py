@@ -92,6 +92,7 @@ def _check_trials(result: Recovered, prepared: Prepared, out: Path) -> None:
         if kind.measures_noise or trial.status == "already_in_prompt":
             continue
         result.trials += 1
+        trial = trial.turned
         answer = requests.get(trial.key_answer_after or trial.key_after or "")
         explained = requests.get(trial.key_after or "")
         if answer is None or explained is None:
@@ -126,7 +127,7 @@ def _steps(trial: Trial, planted: Planted, told: Planted) -> Iterator[tuple[str,
     if not same or trial.status != "ok":
         return
     word = _planted_word(trial)
-    if word is None:
+    if word is None or trial.mentioned is None:
         return
     named = word in told.named
     difference = "was named and not found" if named else "was not named and found"

@@ -228,9 +228,8 @@ def _sample(trial: Trial, examples: Mapping[tuple[str, str], Example]) -> EvalSa
     from inspect_ai.scorer import Score
 
     example = examples.get((trial.task, trial.example_id))
-    before = _input(example, trial.example_id, {})
-    edited = {} if trial.field is None or trial.text_after is None else {trial.field: trial.text_after}
-    after = _input(example, trial.example_id, edited)
+    before = _input(example, trial.example_id, trial.edits_before)
+    after = _input(example, trial.example_id, trial.edits)
     if trial.field is None and (cue := trial.text_after or trial.inserted):  # it stands beside the fields
         after += f"\n\n{cue}"
     messages: list[ChatMessage] = [

@@ -78,7 +78,14 @@ def _trials(directory: Path) -> TypedRows:
 
 def _trial_rows(directory: Path, columns: Sequence[TypedColumn]) -> Iterator[Sequence[Any]]:
     for trial in read_at(directory / TRIALS, _starts_in_order(directory)):
-        yield [trial.id, *(getattr(trial, column.name) for column in columns)]
+        values = (getattr(trial, column.name) for column in columns)
+        typed = zip(columns, values, strict=True)
+        yield [trial.id, *(_json(value) if column.type == "text" else value for column, value in typed)]
+
+
+def _json(value: Any) -> Any:
+    """Return a list or a dictionary as JSON text, and anything else as it is."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (tuple, dict)) else value
 
 
 def _starts_in_order(directory: Path) -> Iterator[int]:
@@ -162,7 +169,7 @@ def _type_of(annotation: Any) -> ColumnType:
     if annotation in names:
         return names[annotation]
     if get_origin(annotation) is dict:
-        return "probabilities"
+        return "probabilities" if float in get_args(annotation) else "text"
     members = [member for member in get_args(annotation) if member is not type(None)]
     if len(members) == 1 and len(get_args(annotation)) == 2:  # the type or None
         return _type_of(members[0])

@@ -308,8 +308,8 @@
       parts.push(make("div", { class: "trials-part" }, make("h5", {}, name), make("div", {}, ...content)));
     };
     for (const [name, place] of example.fields) {
-      const edited = after && name === trial.field && trial.after !== null;
-      add(name, whole(edited ? trial.after : place, "ins", "inserted", example.command));
+      const edited = after ? (name === trial.field ? trial.after : trial.also?.[name]) : null;
+      add(name, whole(edited ?? place, "ins", "inserted", example.command));
     }
     if (trial.field === null && trial.inserted !== null) {
       const cue = () => whole(trial.inserted, "ins", "inserted", example.command);
@@ -410,8 +410,9 @@
     } else {
       const example = exampleOf(trial);
       const legend = [make("ins", {}, "inserted"), " ", make("mark", {}, "counts as a mention")];
-      const before = sideOf(trial, example, "Without the insertion", "_before");
-      const after = sideOf(trial, example, "With the insertion", "_after");
+      const titles = trial.pair ? ["Input before", "Input after"] : ["Without the insertion", "With the insertion"];
+      const before = sideOf(trial, example, titles[0], "_before");
+      const after = sideOf(trial, example, titles[1], "_after");
       const command = make("code", {}, example.command);
       detail.replaceChildren(
         ...[

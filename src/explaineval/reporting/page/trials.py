@@ -158,6 +158,7 @@ COLUMNS = (
     "id", "condition", "cell", "side", "example", "input", "sample", "field", "inserted", "after", "target",
     "label_before", "label_after", "probs_before", "probs_after", "tvd", "tvd_reason", "explanation_before",
     "explanation", "rule", "reasoning_before", "reasoning", "reasoning_explanation_before", "reasoning_explanation",
+    "pair", "also",
 )  # fmt: skip
 """What the page keeps of each trial. Texts are places in the list of texts."""
 
@@ -254,7 +255,13 @@ class _RunInputs:
         if decision is None or decision.span is None:
             return ()
         if kind_of(trial.kind).mentioned_by == "policy":
-            return find_mentions(self.run.record.config.mention, trial.inserted or "", text)
+            policy = self.run.record.config.mention
+            kept: list[tuple[int, int]] = []
+            phrases = trial.phrases or (trial.inserted or "",)
+            for span in sorted(span for phrase in phrases for span in find_mentions(policy, phrase, text)):
+                if not kept or span[0] >= kept[-1][1]:
+                    kept.append(span)
+            return kept
         return (decision.span,)
 
 
@@ -296,8 +303,9 @@ class _Payload:
 
     def add_trial(self, drawn: Drawn) -> None:
         """Add one trial, its example and its texts."""
-        trial, inputs = drawn.trial, self._inputs[drawn.run]
-        case = inputs.case(trial)
+        trial, inputs = drawn.trial.from_original, self._inputs[drawn.run]
+        case, turned = inputs.case(trial), trial.turned
+        after, before = (case.after, case.before) if trial is turned else (case.before, case.after)
         values: dict[str, Any] = {
             "id": trial.id if not drawn.run else f"{trial.id}-{drawn.run + 1}",
             "condition": self._conditions[drawn.run, trial.condition][0],
@@ -308,7 +316,7 @@ class _Payload:
             "sample": trial.sample or None,
             "field": None if trial.field is None else flat(trial.field),
             "inserted": self._text(trial.inserted),
-            "after": self._text(trial.text_after, [case.insertion] if case.insertion else ()),
+            "after": self._text(trial.text_after, [case.insertion] if case.insertion and trial is turned else ()),
             "target": None if case.edit is None or case.edit.target is None else flat(case.edit.target),
             "label_before": _flat(trial.label_before),
             "label_after": _flat(trial.label_after),
@@ -316,13 +324,15 @@ class _Payload:
             "probs_after": _shares(trial.probs_after),
             "tvd": None if trial.tvd is None else round(trial.tvd, 4),
             "tvd_reason": _flat(trial.tvd_reason),
-            "explanation_before": self._explanation(inputs, case.before, trial, trial.explanation_before),
-            "explanation": self._explanation(inputs, case.after, trial, trial.explanation),
+            "explanation_before": self._explanation(inputs, before, trial, trial.explanation_before),
+            "explanation": self._explanation(inputs, after, trial, trial.explanation),
             "rule": None if case.after is None else self._rules.place(_rule(case.after, trial)),
             "reasoning_before": self._text(trial.reasoning_before),
             "reasoning": self._text(trial.reasoning),
             "reasoning_explanation_before": self._text(trial.reasoning_explanation_before),
             "reasoning_explanation": self._text(trial.reasoning_explanation),
+            "pair": trial.phrases is not None or None,
+            "also": {flat(name): self._text(text) for name, text in (trial.fields_after or {}).items()} or None,
         }
         row = [values[name] for name in COLUMNS]
         while row[-1] is None:

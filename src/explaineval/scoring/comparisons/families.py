@@ -23,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 
+from explaineval.interventions import KINDS
 from explaineval.metrics.correlations import cct_values, phi_values
 from explaineval.metrics.differences import LEVEL, SAME, Difference, Measured, Pair, contrast, measure, pair_of
 from explaineval.metrics.estimates import IntArray, column_sums
@@ -475,7 +476,7 @@ def _examples(paired: Paired, part: Shared) -> int:
     return max(int(np.count_nonzero(paired.trials_of(tables))) for tables in part.tables if tables is not None)
 
 
-NOT_COMPARED = (ACROSS_ORDERS, DIFFERENT_ANSWERS)
+NOT_COMPARED = (ACROSS_ORDERS, DIFFERENT_ANSWERS, *(kind.no_mention for kind in KINDS if kind.no_mention))
 """Why systems have no value at all, though their trials would give one."""
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from explaineval.interventions import counts_for_phi
+from explaineval.interventions import counts_for_phi, kind_of
 from explaineval.metrics.correlations import phi_at_p_values, phi_from_rates
 from explaineval.metrics.differences import Measured, mean_measure, undefined_measure
 from explaineval.metrics.estimates import IntArray
@@ -178,10 +178,22 @@ class TaskGroup:
     def measured(self) -> dict[str, list[Measured]]:
         """The value of each system by metric."""
         numbers = range(len(self.group.systems))
+        reason = kind_of(self.kind).no_mention
         return {
-            metric: [self.measure(number, [paired] * len(self.tasks)) for number in numbers]
+            metric: [
+                self._unmentioned(number, reason)
+                if reason and metric != IMPACT_RATE
+                else self.measure(number, [paired] * len(self.tasks))
+                for number in numbers
+            ]
             for metric, paired in self.paired.items()
         }
+
+    def _unmentioned(self, number: int, reason: str) -> Measured:
+        """What a number is that depends on mentions, where nothing can be one."""
+        tables = [part.tables[number] for part in self.shared]
+        trials = sum(int(found.cells.sum()) for found in tables if found is not None)
+        return undefined_measure(len(self.examples), reason, trials)
 
     def measure(self, number: int, paired: Sequence[Paired]) -> Measured:
         """Measure one system, with what is computed on each task."""
