@@ -18,6 +18,7 @@ from explaineval.mentions import mentions, mentions_phrase
 from explaineval.records import (
     EITHER,
     EXPLANATION,
+    POLICIES,
     REASONING,
     Channel,
     Grade,
@@ -228,7 +229,7 @@ class TextReader:
 
     def others(self, policy: Mention) -> dict[Mention, Callable[[Trial], bool]]:
         """Return what says by each policy but this one whether an explanation names a word."""
-        return {other: partial(self._names, other) for other in get_args(Mention) if other != policy}
+        return {other: partial(self._names, other) for other in POLICIES if other != policy}
 
     def _names(self, policy: Mention, trial: Trial) -> bool:
         return bool(trial.mentioned if policy == self.own else self._find(trial, policy, "explanation"))

@@ -476,7 +476,7 @@ def _examples(paired: Paired, part: Shared) -> int:
     return max(int(np.count_nonzero(paired.trials_of(tables))) for tables in part.tables if tables is not None)
 
 
-NOT_COMPARED = (ACROSS_ORDERS, DIFFERENT_ANSWERS, *(kind.no_mention for kind in KINDS if kind.no_mention))
+NOT_COMPARED = (ACROSS_ORDERS, DIFFERENT_ANSWERS, *(kind.no_mention for kind in KINDS.values() if kind.no_mention))
 """Why systems have no value at all, though their trials would give one."""
 
 
