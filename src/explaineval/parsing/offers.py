@@ -31,12 +31,13 @@ _GENERAL = (  # words that add nothing to a thing that is offered
 _OBJECT = rf"(?:,?\s(?:{_GENERAL}\b|why\s(?:the|this|that)\s(?:answer|choice|option)\sis\s\W?\w+\W?(?=\s?\Z))){{0,30}}+"
 _GREETING = (
     r"(?:sure(?:\sthing)?|certainly|of\scourse|absolutely|okay|ok|alright|yes|hello(?:\sthere)?|hi(?:\sthere)?|hey|great"
-    r"|(?:great|good)\squestion|thanks|thank\syou(?:\sfor\s[^,:]{0,60})?|no\sproblem|you['’]re\swelcome|welcome|got\sit"
-    r"|understood|I\s(?:understand|see)|my\spleasure|so|as\san\s(?:AI|artificial|assistant)[\w\s]{0,30}"
+    r"|(?:great|good)\squestion|thanks|thank\syou(?:\sfor\s[^,:]{0,60})?|no\sproblem|you['’]re\swelcome|got\sit"
+    r"|understood|I\s(?:understand|see)|my\spleasure|as\san\s(?:AI|artificial|assistant)[\w\s]{0,30}"
     r"|I(?:['’]m|\sam)\s(?:\w+,\s)?(?:an?|your)\s(?:\w+\s){0,3}(?:AI|assistant|chatbot|language\smodel)(?:\s(?:assistant|model))?)"
 )
 _READY = r"(?:ready|happy|glad|here|able|available|pleased|delighted|excited|eager|willing|designed|trained|programmed)"
 _GLADLY = r"(?:(?:also|gladly|happily|certainly|definitely|surely|always|now|be|just|really|more\sthan)\s){0,2}"
+_PLEASE = r"(?:(?:please|just|can\syou|could\syou|you\scan|you\smay|go\sahead\sand)\s)"
 _OFFER = (
     rf"(?:I(?:['’](?:m|d|ll)|\s(?:am|was|would|will))\s{_GLADLY}(?:very\s)?{_READY}"
     rf"(?:\s(?:(?:to|for)\s(?:\w+\s)?{_DO}\b{_OBJECT}|when(?:ever)?\syou\sare))?"
@@ -48,8 +49,8 @@ _OFFER = (
     rf"|(?:would|do)\syou\s(?:like|want|need|have)\s(?:me\b|any\b|some\b|more\b|help\b|to\s(?:know|learn|ask|discuss)\b){_OBJECT}"
     rf"|what(?:['’]s|\sis|\sare)\s(?:the|your)\s{_THING}"
     rf"|(?:is\sthere\s)?(?:anything\selse|any(?:\s(?:other|more|further))?\squestions?)\b{_OBJECT}(?:\sI\scan\s{_DO}{_OBJECT})?"
-    rf"|(?:(?:please|just|so|can\syou|could\syou|you\scan|you\smay|go\sahead\sand)\s){{0,4}}(?:let\sme\sknow|feel\sfree|don['’]t\shesitate"
-    rf"|ask|tell\sme|provide|share|give\sme|send|paste|enter|type|specify|clarify|rephrase)\b(?:\s(?:if|how|when|to\s(?:ask|contact))\b){{0,3}}"
+    rf"|(?:{_PLEASE}{{0,4}}(?:let\sme\sknow|feel\sfree|don['’]t\shesitate|tell\sme)"
+    rf"|{_PLEASE}{{1,4}}(?:ask|provide|share|give\sme|send|paste|enter|type|specify|clarify|rephrase))\b(?:\s(?:if|how|when|to\s(?:ask|contact))\b){{0,3}}"
     rf"{_OBJECT}(?:\s(?:if|how|so)\b{_OBJECT}(?:\s(?:I|we)\s(?:can|may)\s{_DO}{_OBJECT})?)?"
     rf"|let\sme\s{_DO}\b{_OBJECT}|let['’]s\s(?:get\sstarted|begin|start)|go\sahead"
     rf"|(?:I\s)?hope\s(?:this|that|it)\s(?:helps?|clarifies|answers){_OBJECT}"

@@ -228,6 +228,7 @@ _WHOLE = re.compile(
 _ATTRIBUTES = re.compile(r"\s[\w:-]{1,30}=[^<>/]{0,60}")
 _CONTENT = re.compile(r"\s{0,8}[\w(*\"']")
 
+_PARTS = frozenset({"answer", "final_answer", "explanation"})
 _BREAKS = frozenset({"br", "hr"})
 _ROW = re.compile(  # of a table with two columns, the second of which is not a heading
     r"^(?P<lead>[ \t]{0,8})\|(?P<name>[ *_`]{0,6}(?:final )?(?:answer|label|explanation|reason|reasoning|rationale)"
@@ -377,7 +378,7 @@ def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str], block
     length = len(tag.group())
     if name in _BREAKS or (tag["close"] and name in lines):
         return "\n" + " " * (length - 1)
-    if name in lines and (tag["name"] in paired or (name in _LINES and _opens_part(tag))):
+    if name in lines and (tag["name"] in paired or (name in _PARTS and _opens_part(tag))):
         stands = not tag["rest"] or _ATTRIBUTES.fullmatch(tag["rest"])
         return tag.group() if not stands else f"\n{name.replace('_', ' ')}:".ljust(length)
     if tag["name"] not in paired or (len(name) == 1 and tag["name"].isupper()):
