@@ -67,7 +67,8 @@ def test_a_run_of_two_models_names_the_next_step(call: Call) -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [("TPR", "tpr"), ("phi-CCT", "phi_cct"), ("PHI CCT", "phi_cct"), ("impact", "impact_rate"),
-     ("again", "sham_flip_rate"),
+     ("again", "sham_flip_rate"), ("at p", "phi_at_p"), ("phi-CCT at p", "phi_at_p"), ("J", "youden_j"),
+     ("ratio of odds ratios", "odds_ratio_within"),
      ("named if changed", "tpr"), ("F-AUROC", "f_auroc"), ("CT unfaithfulness", "ct_unfaithfulness")],
 )  # fmt: skip
 def test_explain_knows_the_names_on_the_screen(call: Call, text: str, name: str) -> None:

@@ -13,6 +13,7 @@ from explaineval.cli.options import JSON, PATH, options
 from explaineval.cli.output import columns, echo, echo_document, echo_lines, echo_text
 from explaineval.errors import InputError
 from explaineval.planning.notes import record_notes
+from explaineval.reporting.comparison_view import HEADINGS
 from explaineval.reporting.screen import SCREEN_HEADINGS, notes_lines
 from explaineval.rundir.directory import read_run
 from explaineval.rundir.ledger import spending_sentence
@@ -98,7 +99,7 @@ def _name_of(text: str, names: Sequence[str]) -> str:
     wanted = _folded(text)
     cells = [(name, cell) for name, metric in METRICS.items() for cell in (metric.cell, metric.level_cell) if cell]
     by_text = {_folded(cell.heading): name for name, cell in reversed(cells)}
-    by_text |= {_folded(heading): name for heading, name in SCREEN_HEADINGS.items()}
+    by_text |= {_folded(heading): name for heading, name in (HEADINGS | SCREEN_HEADINGS).items()}
     by_text |= {_folded(text_of(name).title): name for name in names}
     by_text |= {_folded(name): name for name in names}
     return by_text.get(wanted, text)

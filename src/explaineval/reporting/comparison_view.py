@@ -27,7 +27,7 @@ from explaineval.reporting.comparison_text import (
     warnings_of,
 )
 from explaineval.scoring.comparisons import PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult, TunedPair, TuningResult
-from explaineval.scoring.registry import CCT, FPR, IMPACT_RATE, PHI_AT_P, TPR
+from explaineval.scoring.registry import CCT, FPR, IMPACT_RATE, ODDS_RATIO_WITHIN, PHI_AT_P, TPR
 from explaineval.scoring.shared import NOT_SCORED
 from explaineval.scoring.task_means import MEAN
 from explaineval.text import (
@@ -54,6 +54,11 @@ COLUMNS = (
     ("changed", IMPACT_RATE),
 )
 """The metrics in the table of systems, with their headings."""
+
+PHI_AT = "phi-CCT at p"
+ODDS_RATIO = "ratio of odds ratios"
+HEADINGS = dict(COLUMNS) | {PHI_AT: PHI_AT_P, ODDS_RATIO: ODDS_RATIO_WITHIN}
+"""What the screen of a comparison calls metrics."""
 
 LEFT_OUT_FIRST = (CCT, PHI_AT_P, IMPACT_RATE)
 """The columns that make room for long names, in this order; `--json` has all numbers."""
@@ -245,8 +250,8 @@ def _legend_of(compared: Compared, rows: Sequence[Difference], claims: int) -> s
 
 def _title_of(compared: Compared) -> str:
     if compared.metric == PHI_AT_P and compared.impact_rate is not None:
-        return f"phi-CCT at p = {number_text(compared.impact_rate)}"
-    return "ratio of odds ratios" if compared.on_log_scale else title_of(compared.metric)
+        return f"{PHI_AT} = {number_text(compared.impact_rate)}"
+    return ODDS_RATIO if compared.on_log_scale else title_of(compared.metric)
 
 
 DIFFERENCE_SIZES = (29, -7, 19, 7, -10)

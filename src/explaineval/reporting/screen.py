@@ -117,7 +117,7 @@ NARROWEST_TABLE = 14 + sum(column.size for column in COLUMNS)
 
 SCREEN_HEADINGS = {
     f"{column.heading} {column.second}".strip(): column.metric for column in COLUMNS if column.cell is _share_cell
-}
+} | {"J": YOUDEN_J}
 """The metrics that the screen heads by plain words."""
 
 LEGEND = (

@@ -528,8 +528,8 @@ class Instance:
 
     @property
     def named_metrics(self) -> str:
-        """The metrics by name, where the places do not tell this sentence from others; else empty."""
-        if not self.shares_place:
+        """The metrics by name, where neither the places nor the sentence's first words tell which they are."""
+        if not self.shares_place or self.text.lower().startswith(f"{self.metrics[0]} ".lower()):
             return ""
         more = len(self.metrics) - MOST_METRICS
         return joined([*self.metrics[:MOST_METRICS], *([f"{more} more"] if more > 0 else [])])

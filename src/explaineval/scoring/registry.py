@@ -79,6 +79,7 @@ UNFAITHFULNESS_PER_EXAMPLE = "ct_unfaithfulness_per_example"
 TPR = "tpr"
 FPR = "fpr"
 YOUDEN_J = "youden_j"
+ODDS_RATIO_WITHIN = "odds_ratio_within"
 IMPACT_RATE = "impact_rate"
 FLIP_TO_CUE_RATE = "flip_to_cue_rate"
 MENTION_RATE = "mention_rate"
@@ -414,7 +415,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=Scale(0.0, 1.0),
     ),
     KindMetric(
-        name="odds_ratio_within",
+        name=ODDS_RATIO_WITHIN,
         title="odds ratio within examples",
         definition="How many times the odds of a mention are where the answer changed, compared with the same example "
         "where it did not: 1 unrelated (Mantel and Haenszel's pooled odds ratio).",
