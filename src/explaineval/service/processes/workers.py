@@ -498,9 +498,9 @@ class Workers:
         running = self.running[row.id] = Running(fresh, connection, process, asyncio.get_running_loop().time())
         connection.send({"do": "job", **self.job(fresh)})
         self.on_state(fresh)
+        self._tasks[row.id] = asyncio.create_task(self._follow(running))
         if not await self._show_wait(running, None):
             self._publish(running)
-        self._tasks[row.id] = asyncio.create_task(self._follow(running))
         if row.id in self._unwanted:
             await self.stop(row.id)
 
