@@ -267,9 +267,10 @@ class Workers:
         return due
 
     def _asked_endpoints(self) -> set[str | None]:
-        """Return the endpoints of all runs that wait or go on."""
+        """Return the endpoints of all runs that wait or go on; those that were given up are tried anew by queued runs."""
         paused = {paused.state.endpoint for paused in self.paused.values()}
-        return paused.union(self._queued_for, *(running.row.job["endpoints"] for running in self.running.values()))
+        queued = {place for place in self._queued_for if not self.turns.outages.is_over(place)}
+        return paused.union(queued, *(running.row.job["endpoints"] for running in self.running.values()))
 
     def _is_due(self, run: str, paused: Paused, callers: Collection[str]) -> bool:
         endpoint = paused.state.endpoint
