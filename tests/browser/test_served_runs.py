@@ -63,6 +63,28 @@ def test_a_run_in_each_state(
 
 
 @pytest.mark.slow
+def test_a_new_state_is_told_at_once(window: Windows, pages_service: Service) -> None:
+    """To those who do not see the page: with the first event in another state, before any other sentence is due."""
+    run = plant_run(pages_service, "0" * 15 + "b", USER, "running", {"openai/m": "lab"}, done=5)
+    try:
+        opened = window()
+        page = opened.log_in(USER)
+        shown = pages_service.ask("GET", f"/runs/{run}/live", token=TOKEN).body.decode()
+        waiting = shown.replace('data-state="running"', 'data-state="waiting"').replace(
+            "The run is running", "The run is waiting"
+        )
+        page.route("**/live", lambda route: route.fulfill(body=waiting, content_type="text/html"))
+        event = "event: run\ndata: {}\n\n"
+        page.route("**/events", lambda route: route.fulfill(body=event, content_type="text/event-stream"))
+        opened.go(f"/runs/{run}")
+        expect(page.locator("#status")).to_have_text("The run is waiting: 5 of 1,234,567 requests are done.")
+    finally:
+        table = StateFile(pages_service.data)
+        table.delete_run(run)
+        table.close()
+
+
+@pytest.mark.slow
 def test_a_newcomer_is_told_how_to_begin(window: Windows) -> None:
     """Without runs, uploads or answers each page says so."""
     opened = window()
@@ -130,7 +152,7 @@ def test_a_run_is_stopped_continued_copied_and_deleted(
     page.wait_for_url("**/runs")
     assert page.locator(f"a[href='/runs/{run}']").count() == 0
     opened.go(f"/runs/{run}")
-    expect(page.get_by_role("alert")).to_contain_text("there is no run")
+    expect(page.get_by_role("alert")).to_contain_text("There is no run")
     opened.assert_quiet(404, 422)
 
 
@@ -158,7 +180,7 @@ def test_two_runs_are_compared(window: Windows, pages_service: Service) -> None:
     expect(page.locator("main")).to_contain_text("simulated, not language models")
     opened.assert_readable()
     opened.go("/compare?run=0000000000000000")
-    expect(page.get_by_role("alert")).to_contain_text("there is no run")
+    expect(page.get_by_role("alert")).to_contain_text("There is no run")
     opened.go("/compare?run=../../etc")
     expect(page.get_by_role("alert")).to_contain_text("16 digits")
     opened.go("/cache")

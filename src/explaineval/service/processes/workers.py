@@ -267,9 +267,10 @@ class Workers:
         return due
 
     def _asked_endpoints(self) -> set[str | None]:
-        """Return the endpoints of all runs that wait or go on."""
+        """Return the endpoints of all runs that wait or go on; those that were given up are tried anew by queued runs."""
         paused = {paused.state.endpoint for paused in self.paused.values()}
-        return paused.union(self._queued_for, *(running.row.job["endpoints"] for running in self.running.values()))
+        queued = {place for place in self._queued_for if not self.turns.outages.is_over(place)}
+        return paused.union(queued, *(running.row.job["endpoints"] for running in self.running.values()))
 
     def _is_due(self, run: str, paused: Paused, callers: Collection[str]) -> bool:
         endpoint = paused.state.endpoint
@@ -498,9 +499,9 @@ class Workers:
         running = self.running[row.id] = Running(fresh, connection, process, asyncio.get_running_loop().time())
         connection.send({"do": "job", **self.job(fresh)})
         self.on_state(fresh)
+        self._tasks[row.id] = asyncio.create_task(self._follow(running))
         if not await self._show_wait(running, None):
             self._publish(running)
-        self._tasks[row.id] = asyncio.create_task(self._follow(running))
         if row.id in self._unwanted:
             await self.stop(row.id)
 
