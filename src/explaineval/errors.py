@@ -67,10 +67,12 @@ _WORST_FIRST = (
 class ExplainevalError(Exception):
     """The base of all errors. Its text is one sentence for the user: what is wrong, where, and what to do.
 
-    Secrets in the text are masked whenever it is read.
+    Secrets in the text are masked whenever it is read. `sent` is False where a request was to be sent and nothing of
+    it went over the wire.
     """
 
     exit_code = ExitCode.INTERNAL_ERROR
+    sent = True
 
     def __str__(self) -> str:
         return SECRETS.mask(super().__str__())
@@ -110,6 +112,7 @@ class EndpointError(ExplainevalError):
     def __init__(self, message: str, *, unavailable: bool = False) -> None:
         super().__init__(message)
         self.unavailable = unavailable
+        self.sent = not unavailable
 
 
 class RequestFailedError(ExplainevalError):
@@ -153,6 +156,7 @@ class TransientError(RequestFailedError):
         super().__init__(message)
         self.retry_after = retry_after
         self.refused = refused
+        self.sent = not refused
         self.overload = overload
         self.unbilled = unbilled or refused or overload
         self.unavailable = unavailable or refused or overload

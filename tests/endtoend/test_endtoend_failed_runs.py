@@ -58,6 +58,19 @@ def test_a_key_that_is_refused_leaves_true_counts_and_no_directory(
     assert {*before, "cache"} == {path.name for path in one.directory.iterdir()}
 
 
+@pytest.mark.parametrize("transport", ["litellm", "direct"])
+def test_nothing_is_sent_where_connections_are_refused(
+    tmp_path: Path, warm: WarmCommands, closed_port: int, transport: str
+) -> None:
+    """The attempts are retries; no request counts as sent."""
+    where = ("--base-url", f"http://127.0.0.1:{closed_port}/v1", "--transport", transport)
+    done = warm.run("run", "--task", "nli", "--limit", "2", "--model", "openai/m", *where, "--json", cwd=tmp_path)
+
+    found = done.document["requests"]
+    assert done.code == 5
+    assert (found["sent"], found["unsent"], found["retries"]) == (0, found["distinct"], 2)
+
+
 @pytest.mark.slow
 def test_a_directory_that_was_there_stays(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """An empty directory that the user made stays empty; one that holds a run keeps it."""
@@ -127,7 +140,7 @@ def test_export_counts_what_a_model_that_was_never_reached_lacks(
     done = warm.run("run", *options, cwd=one.directory)
 
     assert done.code == 5
-    assert agree(done.document, planned)["sent"] == len(one.server.received) + 1
+    assert agree(done.document, planned)["sent"] == len(one.server.received)
     assert check_bundle(one.directory, warm) == 8 * EACH
 
 

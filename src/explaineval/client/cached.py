@@ -124,12 +124,13 @@ class StoringClient:
     async def complete(self, request: Request) -> Completion:
         """Return the inner client's completion, stored."""
         key = request_key(request)
+        sent_before = key in self._sent
         self._sent.add(key)
         self._on_wire.add(key)
         try:
             completion = await self.inner.complete(request)
         except ExplainevalError as exc:  # cancelled, it stays on the wire
-            if isinstance(exc, RequestRejectedError) and not exc.sent:
+            if not (exc.sent or sent_before):
                 self._sent.discard(key)
             self._on_wire.discard(key)
             raise
@@ -342,7 +343,8 @@ class CachedClient:
             raise
         except RequestFailedError as exc:
             if not isinstance(exc, RequestRejectedError) or exc.sent:
-                self._count_unanswered(short, sent=True)
+                sent = exc.sent or (self.storing is not None and self.storing.was_sent(key))
+                self._count_unanswered(short, sent=sent)
             raise
         self._uncount(short)
         self.counts.sent += 1
