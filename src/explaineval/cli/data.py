@@ -71,7 +71,7 @@ def fetch(task: str, dir: Path | None, timeout: float) -> int:
             f"{official.licence}."
         ]
     )
-    echo(f"--task {official.use.format(dir=target)}")
+    echo(f"{official.taken_by} {official.use.format(dir=target)}")
     return 0
 
 

@@ -119,8 +119,8 @@ def build_command(task: tuple[str, ...], columns: str | None, out: Path | None, 
     random_word inserts an adjective before a noun or an adverb before a verb (Atanasova et al. 2023); an example
     always gets the same words, and asking for more adds to them. A cue suggests an answer, and is built together with
     a control that suggests none. random_nonword (a word of no language) and duplicate_word (a word of the text twice)
-    show what any edit does, removed_word takes the random words out again. Editor and judge are asked through the
-    cache and under --max-usd.
+    show what any edit does, removed_word takes the random words out again. Editor and judge are asked through the cache
+    and under --max-usd.
     """
     if out is not None:
         check_output(out)

@@ -10,16 +10,17 @@ from typing import Any
 import click
 
 from explaineval._version import __version__
-from explaineval.cli.options import JSON, offered, options
+from explaineval.cli.options import JSON, offered, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, echo_document, echo_lines, echo_notes
 from explaineval.config import read_columns
 from explaineval.datasets import load_tasks, parse_specs
 from explaineval.errors import ExitCode
-from explaineval.prompts import PromptBook
-from explaineval.records import SIMULATED_NOTE
+from explaineval.prompts import PromptBook, default_directory
+from explaineval.records import SIMULATED_NOTE, Estimate
 from explaineval.reporting.screen import StyledLine, wrap
 from explaineval.scoring.registry import METRICS
-from explaineval.text import NONE, interval_text, number_text, share_text
+from explaineval.text import NONE, counted, interval_text, number_text, share_text
+from explaineval.validation.against import FORMATS, AgainstResults, score_against
 from explaineval.validation.recovery import STEPS, Fault, Number, Recovered, chance, recover, short_model
 from explaineval.validation.setups import Own, own_setups, shipped_setups
 
@@ -39,6 +40,12 @@ STEP_NAMES = {
     offered("columns", help="Columns of a csv task, as in `run`."),
     offered("limit", default=40, help="Examples of each task of your own."),
     offered("seed", default=0, help="Seed of the interventions built for your tasks."),
+    option(
+        "--against",
+        metavar="FORMAT:PATH",
+        help=f"Instead, hold policies, lists of phrases and judges against labels of acknowledgement that others gave; "
+        f"formats: {', '.join(FORMATS)}.",
+    ),
     JSON,
 )
 def validate_command(
@@ -48,6 +55,7 @@ def validate_command(
     columns: str | None,
     limit: int,
     seed: int,
+    against: str | None,
     json: bool,
 ) -> int:
     """Check this installation with simulated models whose faithfulness is known; nothing is sent or paid.
@@ -55,8 +63,10 @@ def validate_command(
     Their answers go through prompts, reading, mentions, cache and scores like those of any model. What was read is
     compared with what they said, reply by reply, and the numbers with the planted ones. With --prompts, --mention or
     --task the same is done with yours, so that you see what they change. Takes about a minute. Exit code 6 where
-    something is not as planted.
+    something is not as planted. --against asks another question, whether explaineval calls acknowledged what others do.
     """
+    if against is not None:
+        return _against(against, PromptBook(prompts or default_directory()), json=json)
     own = Own(prompts, mention, tuple(task), {} if columns is None else read_columns(columns), limit)
     if prompts is not None:  # what is missing is told at once, not after a minute
         PromptBook(prompts)
@@ -76,6 +86,67 @@ def validate_command(
     else:
         echo_lines(lines(results, findings))
     return code
+
+
+def _against(text: str, prompts: PromptBook, *, json: bool) -> int:
+    results = score_against(text, prompts)
+    if json:
+        echo_document(against_document(results), (), None, ExitCode.DONE, "")
+    else:
+        echo_lines(against_lines(results))
+    return ExitCode.DONE
+
+
+def against_document(results: AgainstResults) -> dict[str, Any]:
+    """Return what `validate --against --json` prints."""
+    return {
+        "version": __version__,
+        "format": results.format,
+        "path": str(results.path),
+        "rows": results.rows,
+        "left_out": dict(results.left_out),
+        "numbers": [
+            {
+                **{name: getattr(one, name) for name in ("detector", "group", "n", "clusters")},
+                **{name: getattr(one, name).model_dump(mode="json") for name in NUMBERS},
+            }
+            for one in results.numbers
+        ],
+    }
+
+
+NUMBERS = ("auroc", "sensitivity", "specificity")
+
+
+def against_lines(results: AgainstResults) -> Iterator[StyledLine]:
+    """Yield what `validate --against` prints: a block for each group, a line for each rule."""
+    width = columns(SCREEN_WIDTH)
+    head = f"{counted(results.rows, 'text')} of {results.path} ({results.format}), labelled by others"
+    yield from wrap(head, width, "", "head")
+    if results.left_out:
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in results.left_out.items())
+        yield from wrap(f"  Left out: {reasons}.", width, "    ")
+    for group in dict.fromkeys(one.group for one in results.numbers):
+        rows = [one for one in results.numbers if one.group == group]
+        yield StyledLine("")
+        yield StyledLine(f"{group}, {counted(max(one.clusters for one in rows), 'cluster')}", "head")
+        yield StyledLine(f"  {'':<14}{'AUROC':<20}{'sensitivity':<20}{'specificity':<20}{'texts':>7}")
+        for one in rows:
+            cells = "".join(f"{_cell_of(getattr(one, name)):<20}" for name in NUMBERS)
+            yield StyledLine(f"  {one.detector:<14}{cells}{one.n:>7,}")
+        undefined = dict.fromkeys(getattr(one, name).undefined for one in rows for name in NUMBERS)
+        for reason in filter(None, undefined):
+            yield from wrap(f"  {NONE}: {reason}.", width, "    ")
+    yield StyledLine("")
+    closing = "Intervals of 95 % allow for texts of one cluster being alike. The labels may be wrong too."
+    yield from wrap(closing, width, "")
+
+
+def _cell_of(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return NONE
+    interval = "" if estimate.low is None or estimate.high is None else interval_text(estimate.low, estimate.high)
+    return f"{number_text(estimate.value)} {interval}".strip()
 
 
 def document(results: Iterable[Recovered]) -> dict[str, Any]:

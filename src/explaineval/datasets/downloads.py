@@ -13,6 +13,13 @@ from explaineval.errors import InputError
 _RAW = "https://raw.githubusercontent.com"
 _COMVE = f"{_RAW}/wangcunxiang/SemEval2020-Task4-Commonsense-Validation-and-Explanation/master/ALL%20data"
 _ECQA = f"{_RAW}/dair-iitd/ECQA-Dataset/main"
+_TRACES = "https://huggingface.co/datasets/richardyoung/cot-faithfulness-open-models/resolve/main/results"
+_TRACED_MODELS = (
+    "deepseek-r1", "deepseek-v3.2-speciale", "ernie-4.5-21b-thinking", "gpt-oss-120b", "minimax-m2.5",
+    "nemotron-nano-9b", "olmo-3-7b-think", "olmo-3.1-32b-think", "qwen3.5-27b", "qwq-32b", "seed-1.6-flash",
+    "step-3.5-flash",
+)  # fmt: skip
+_HINTS = ("sycophancy", "consistency", "metadata", "grader", "unethical")
 _CQA = "https://s3.amazonaws.com/commensenseqa"
 
 
@@ -26,11 +33,12 @@ class Download:
 
 @dataclass(frozen=True)
 class Official:
-    """A dataset's official files, its licence as the authors state it, and how to give it to `--task`."""
+    """A dataset's official files, its licence as the authors state it, and the option that takes it."""
 
     files: tuple[Download, ...]
     licence: str
     use: str
+    taken_by: str = "--task"
 
 
 OFFICIAL: dict[str, Official] = {
@@ -64,6 +72,17 @@ OFFICIAL: dict[str, Official] = {
         ),
         "CC BY-SA 4.0 (Aggarwal et al. 2021); the questions are CommonsenseQA's",
         "ecqa:{dir}/cqa_data_test.csv",
+    ),
+    "traces": Official(
+        tuple(
+            Download(f"{_TRACES}/{name}", name)
+            for model in _TRACED_MODELS
+            for hint in _HINTS
+            for name in (f"hinted/{model}/{hint}.jsonl", f"classified_sonnet/{model}/{hint}.jsonl")
+        ),
+        "CC BY 4.0 (Young 2026); the questions are MMLU's and GPQA's, which have licences of their own",
+        "traces:{dir}",
+        "validate --against",
     ),
 }
 

@@ -263,3 +263,32 @@ def _aligned(mentions: ArrayLike, impacts: ArrayLike) -> tuple[NDArray[np.bool_]
     if said.ndim != 2 or changed.shape != said.shape[:1]:
         raise ValueError(f"mentions {said.shape} and impacts {changed.shape} must be (trials, levels) and (trials,)")
     return said, changed
+
+
+def labelled_auroc(yes: ArrayLike, no: ArrayLike, interval: Interval) -> Estimate:
+    """Return how well a score tells texts with a label from those without: the area under the ROC curve, ties half.
+
+    `yes` and `no` (G, S) count by cluster the texts with and without the label at each score, in rising order.
+    Raises ValueError on unequal shapes.
+    """
+    with_label, without = check_counts(yes), check_counts(no)
+    if with_label.shape != without.shape or with_label.ndim != 2:
+        raise ValueError(f"yes {with_label.shape} and no {without.shape} must both have the shape (clusters, scores)")
+    n, scores = int(with_label.sum() + without.sum()), with_label.shape[1]
+    if not with_label.any() or not without.any():
+        return no_value("every text has the label" if with_label.any() else "no text has the label", n, len(with_label))
+    rows = np.concatenate([with_label, without], axis=1).astype(np.float64)
+
+    def statistic(sums: FloatArray) -> FloatArray:
+        high, low = sums[:, :scores], sums[:, scores:]
+        below = np.cumsum(low, axis=1) - low / 2
+        pairs = high.sum(axis=1) * low.sum(axis=1)
+        area: FloatArray = np.divide((high * below).sum(axis=1), pairs, out=np.full(len(sums), np.nan), where=pairs > 0)
+        return area
+
+    fewest = min(int(counts.any(axis=1).sum()) for counts in (with_label, without))
+
+    def limits(value: float) -> Limits:
+        return expit_limits(value, rows, statistic, fewest, "a text of either label")
+
+    return estimate(rows, statistic, interval, limits, n, len(rows))
