@@ -227,6 +227,7 @@ def score(
     mention: Mention | Sequence[Mention] | None = None,
     resamples: int | None = None,
     min_label_mass: float | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Return the metrics of a run directory, computed again from its files; nothing is sent or written.
 
@@ -236,6 +237,7 @@ def score(
             stand before those of the others.
         resamples: another number of resamples, where intervals are percentiles.
         min_label_mass: another least total probability of the option letters for a TVD, between 0 and 1.
+        metrics: metrics of plug-ins that are computed, too.
 
     Returns:
         One row for each metric, with the columns of metrics.csv. `attrs["warnings"]` lists what limits the numbers, as
@@ -246,7 +248,7 @@ def score(
     """
     from explaineval.scoring.rows import score as score_run
 
-    given = {"mention": mention, "resamples": resamples, "min_label_mass": min_label_mass}
+    given = {"mention": mention, "resamples": resamples, "min_label_mass": min_label_mass, "metrics": metrics}
     return _frame(score_run(Path(run_dir), {name: value for name, value in given.items() if value is not None}))
 
 

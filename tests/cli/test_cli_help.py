@@ -13,7 +13,7 @@ from explaineval.cli.app import app, main
 RUN = (
     "[CONFIG.yaml] --task* --columns --model* --order* --style* --shots --verbosity* --interventions --kind "
     "--per-example --tagger --shots-from --shams --limit --tvd-samples --samples --seed --until-half-width --shard "
-    "--temperature --max-tokens --param* --retry* --logprobs --mention --min-label-mass --interval --resamples "
+    "--temperature --max-tokens --param* --retry* --logprobs --mention --metric* --min-label-mass --interval --resamples "
     "--prompts --base-url --endpoint-name --api-key-env --allow-key* --transport --cache --price --max-connections "
     "--rpm --tpm --max-retries --timeout --patience --max-usd --spent --offline/--no-offline --batch/--no-batch "
     "--batch-poll --keep-unreadable/--no-keep-unreadable --batch-wait --engine --ray-address --workers --out --json"
@@ -28,7 +28,7 @@ CONTRACT = {
     "plan": f"{RUN} --show-prompts --half-width --expect --pilot",
     "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd "
     "--transport --cache --json",
-    "score": "RUN_DIR --mention* --min-label-mass --resamples --columns --table --json",
+    "score": "RUN_DIR --mention* --metric* --min-label-mass --resamples --columns --table --json",
     "compare": "RUN_DIR... --by --against --equivalent --impact-rate --primary --fail-if-lower --mention --seed --json",
     "report": "RUN_DIR... --out --plots --json",
     "explain": "[METRIC] --json",

@@ -14,8 +14,8 @@ from markdown_it import MarkdownIt
 
 from explaineval.reporting.comparison_view import document_of
 from explaineval.reporting.exports.papers import (
-    COLUMNS,
     Headline,
+    columns_of,
     escape_latex,
     escape_markdown,
     headlines_of,
@@ -24,6 +24,7 @@ from explaineval.reporting.exports.papers import (
 )
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import read_metrics
+from explaineval.scoring.registry import METRICS
 from explaineval.text import flat
 from makers.exported import ATTACKS, attacked_run, finished, number_of, require
 from makers.reports import varied_run
@@ -136,7 +137,7 @@ def test_the_numbers_are_those_of_the_metrics(run: Path, headline: Headline) -> 
 
 def test_the_note_has_the_hash_of_the_signatures(run: Path, headline: Headline) -> None:
     """Anybody can compute it from metrics.json."""
-    shown = set(COLUMNS)
+    shown = set(columns_of(METRICS))
     own = {row.signature for row in read_metrics(run) if row.metric in shown and row.kind == "hand"}
     digest = hashlib.sha256("\n".join(sorted(own)).encode()).hexdigest()[:16]
 

@@ -13,8 +13,8 @@ from explaineval.service.models import ModelSettings, RunSettings
 from explaineval.service.settings import Settings
 from explaineval.service.submissions import Embedded, read_submission
 
-OPERATORS = {"columns", "prompts"}
-"""Settings of the science that only the operator decides on."""
+OPERATORS = {"columns", "metrics", "prompts"}
+"""Settings of the science that users of the service cannot give."""
 OFFERED = {"keep_unreadable", "max_connections", "max_retries", "max_usd", "rpm", "timeout", "tpm"}
 """Settings of the transport that users may give."""
 LEFT_OUT = {

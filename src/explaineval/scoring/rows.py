@@ -136,8 +136,8 @@ def is_headline_row(condition: Condition, policy: str | None) -> bool:
 def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     """Compute the metrics of a run directory from its files alone.
 
-    `changes` may replace mention, resamples or min_label_mass. Of several policies in `mention` the run's own is the
-    headline, else the first. Then follow the rows of the other policies, of judges whose verdicts the directory holds,
+    `changes` may replace mention, resamples or min_label_mass, and add `metrics` of plug-ins. Of several policies in
+    `mention` the run's own is the headline, else the first. Then follow the rows of the other policies, of judges whose verdicts the directory holds,
     and of the reasoning of models that reason. Raises InputError where a file is missing, broken, or of a run that did
     not finish.
     """
@@ -160,6 +160,11 @@ class RunScorer:
     def __init__(self, directory: Path, run: RunRecord, changes: Mapping[str, Any] | None = None) -> None:
         self._directory, self._run, self._facts = directory, run, run.facts
         changes = dict(changes or {})
+        for name in run.config.metrics:
+            if METRICS.find(name) is None:
+                warn(f"{directory}: scored without the metric {name}, whose plug-in cannot be loaded here.")
+        if added := changes.get("metrics"):
+            changes["metrics"] = (*run.config.metrics, *(METRICS.require(name).name for name in added))
         self._policies = _policies(changes.pop("mention", None), run.config.mention)
         configs = [
             build(RunConfig, {**run.config.model_dump(), **changes, "mention": policy}, str(directory))
@@ -168,9 +173,6 @@ class RunScorer:
         self._config, self._own_policy = configs[0], run.own_policy
         for policy in self._policies:
             SEARCHES.require(policy)
-        for name in self._config.metrics:
-            if METRICS.find(name) is None:
-                warn(f"{directory}: scored without the metric {name}, whose plug-in cannot be loaded here.")
         self._verdicts = collect_verdicts(read_verdicts(directory))
         self._read_predictions = read_predictions(directory)
         self._settings: dict[str, Any] = {
