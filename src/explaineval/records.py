@@ -502,6 +502,11 @@ class Condition(NamedTuple):
         return self._replace(channel=None, mention=None, judge=None)
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """The fields but channel, mention and judge, by name."""
+        return dict(zip(self._fields[:8], self, strict=False))
+
+    @property
     def arm_name(self) -> str:
         """The name under which run.json keeps the facts of one model, task and arm."""
         parts = (self.endpoint, self.model, self.task, self.order, self.style, self.shots, self.verbosity)

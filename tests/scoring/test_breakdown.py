@@ -21,6 +21,7 @@ from explaineval.rundir.directory import INTERVENTIONS
 from explaineval.scoring.breakdown import TESTED, Breakdown, break_down, compare_parts, find_letters
 from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_AT_P, PHI_CCT, TPR
 from makers.runs import make_run, make_trial
+from servers import json_page
 
 EXAMPLES, WORDS = 100, 6
 COLUMNS = 100
@@ -167,6 +168,7 @@ def test_the_command_prints_a_table_and_one_document(planted: Path, call: Callab
     document = json.loads(out)
     assert (code, document["schema"]) == (0, 2)
     (found,) = document["breakdowns"]
+    assert json_page.documented()["breakdown"].keys() - json_page.check("breakdown", document) == set()
     assert sum(letter["share"]["value"] for letter in found["letters"]) == pytest.approx(1)
     assert [part["part"] for part in found["parts"]] == ["A", "B"]
 

@@ -125,7 +125,9 @@ def test_an_order_that_turns_is_told(run: Path, call: Callable[..., Any]) -> Non
     assert by_rule["substring"][1] == pytest.approx(pearson(own_trials(run, "lab/hiding"), {"word", "substring"}))
     code, out, _ = call("compare", str(run), "--json")
     assert code == 0
-    assert json.loads(out)["groups"][0]["families"][0]["by_rule"]["substring"] == list(by_rule["substring"])
+    assert json.loads(out)["groups"][0]["families"][0]["by_rule"] == [
+        {"mention": rule, "values": list(values)} for rule, values in by_rule.items()
+    ]
 
 
 def test_the_screen_and_the_document_have_it(run: Path, call: Callable[..., Any]) -> None:

@@ -194,7 +194,7 @@ def run_document(
         "sensitivity": [sensitivity_document(item) for item in scores.sensitivity],
         "by_rule": [
             {
-                **{name: getattr(item.condition, name) for name in BY_RULE},
+                **item.condition.asked,
                 "low": None if item.range is None else item.range[0],
                 "high": None if item.range is None else item.range[1],
                 "values": [{**rule._asdict(), "value": value} for rule, value in item.values.items()],
@@ -202,10 +202,6 @@ def run_document(
             for item in scores.by_rule
         ],
     }
-
-
-BY_RULE = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity")
-"""What of a condition stands beside its phi-CCT by every rule for mentions."""
 
 
 def sensitivity_document(item: Sensitivity) -> dict[str, Any]:

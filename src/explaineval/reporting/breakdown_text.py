@@ -170,11 +170,11 @@ def _name(test: Test, one: Breakdown) -> str:
 def document_of(one: Breakdown) -> dict[str, Any]:
     """Return a breakdown as it stands in JSON documents."""
     return {
-        **one.condition._asdict(),
+        **one.condition.asked,
         "by": one.by,
         "n": one.trials,
         "n_examples": one.examples,
-        "impact_rate": one.impact_rate,
+        IMPACT_RATE: one.impact_rate,
         "without": one.without,
         "undefined": one.undefined,
         "parts": [

@@ -406,7 +406,7 @@ def _family_summary(compared: Compared) -> dict[str, Any]:
     return {
         "sentence": sentence_of(compared),
         "not_separated_from_best": [names[number] for number in family.not_separated],
-        "by_rule": {rule: list(values) for rule, values in compared.by_rule.items()},
+        "by_rule": [{"mention": rule, "values": list(values)} for rule, values in compared.by_rule.items()],
         "best_selected": None if family.best is None else names[family.best],
         "ranks": [
             {"model": name, "low": rank.low if rank else None, "high": rank.high if rank else None}

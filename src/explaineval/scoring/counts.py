@@ -201,6 +201,8 @@ class KindCounter:
 
     def tables_by_rule(self, chosen: NDArray[np.bool_] | slice = slice(None)) -> dict[str, IntArray]:
         """Return the table (4,) of all trials, or of the chosen ones, by each policy beside the headline's."""
+        if not self.rules:
+            return {}
         changed = np.frombuffer(bytes(self.trial_cells), dtype=np.uint8)[chosen] < table_cell(
             changed=False, mentioned=True
         )
