@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.archive.bundle import level_files
-from explaineval.archive.restore import prepared_from
+from explaineval.archive.bundle import level_files, prepared_from
 from explaineval.cache import request_key
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from explaineval.archive.restore import recorded_capabilities
+from explaineval.archive.bundle import recorded_capabilities
 from explaineval.cache import open_store
 from explaineval.client.simulated import LEVELS, SUGGESTION, Law, Planted, SimulatedModel
 from explaineval.execution.run import execute
