@@ -1,7 +1,11 @@
-"""Put a run and its answers into one file: everything that computing it again needs, and nothing of this machine.
+"""Put a run and its answers into one file, unpack it, and rebuild a run from its directory alone.
 
 A bundle is a zip file of the run directory and a pack of its answers. Its bytes depend on those alone: names are
 sorted and no time is kept. Local paths, names of environment variables and settings of the transport are left out.
+
+A rebuilt run has the same requests, without data files, tagger or original prompts: whatever was read from elsewhere
+(tasks, interventions, shots, prompts) is kept in the directory as it was used, and the hashes in run.json tell whether
+it is still the same.
 """
 
 from __future__ import annotations
