@@ -25,8 +25,8 @@ from coverage_worlds import EXAMPLES, MIDDLE, SHIFTS, Draw, all_worlds
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ArmConfig, ClientConfig, InterventionConfig, ModelConfig, RunConfig
+from explaineval.execution.model_run import unit_trials
 from explaineval.execution.pool import Pool, ask_units
-from explaineval.execution.trials import unit_trials
 from explaineval.metrics import auroc
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.provenance import arm_facts, task_facts

@@ -20,8 +20,18 @@ from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.screen import StyledLine, wrap
 from explaineval.scoring.registry import METRICS
 from explaineval.text import NONE, interval_text, number_text, share_text
-from explaineval.validation.recovery import STEPS, Fault, Number, Recovered, chance, recover, short_model
-from explaineval.validation.setups import Own, own_setups, shipped_setups
+from explaineval.validation import (
+    STEPS,
+    Fault,
+    Number,
+    Own,
+    Recovered,
+    chance,
+    own_setups,
+    recover,
+    shipped_setups,
+    short_model,
+)
 
 STEP_NAMES = {
     "answer": "answers",

@@ -29,11 +29,11 @@ from explaineval.mentions import already_present, mentions_phrase
 from explaineval.planning import provenance
 from explaineval.planning.provenance import Edits
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.record_list import RecordChain, RecordGroups, RecordsByKey, select
 from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example, Intervention
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science, WholeRun
 from explaineval.scoring.codes import Note, note
+from explaineval.spill import RecordChain, RecordGroups, RecordsByKey, select
 from explaineval.text import agreeing, counted
 
 BATCH = 256

@@ -27,13 +27,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from explaineval.config import RunConfig
-from explaineval.digests import Digests
 from explaineval.errors import InputError, InUseError
 from explaineval.files import copy_tree, open_regular, open_text_atomic, read_lines, why_unwritable
-from explaineval.record_list import json_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
 from explaineval.secrets import SECRETS
+from explaineval.spill import Digests, json_lines
 from explaineval.text import counted, harmless
 
 T = TypeVar("T")

@@ -23,9 +23,8 @@ from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import cue_targets, kind_of
 from explaineval.metrics.correlations import youden_values
-from explaineval.metrics.differences import Difference
+from explaineval.metrics.differences import Difference, compare_pairs
 from explaineval.metrics.estimates import FloatArray, IntArray, column_sums, no_value
-from explaineval.metrics.families import compare_pairs
 from explaineval.metrics.reliability import cohen_kappa
 from explaineval.records import (
     EITHER,
