@@ -1,10 +1,10 @@
 """Compute how well mentions tell influence over levels of verbosity: F-AUROC, and two models compared.
 
-F-AUROC is of Siegel et al. (2025). Each level is a point: the share of insertions mentioned where the answer changed (TPR) over the share mentioned
-where it did not (FPR). Saying nothing is (0, 0), repeating the input is (1, 1). The area under the points, sorted by
-FPR and then TPR, is 0.5 where mentions are unrelated to influence.
+Each level is a point: the share of insertions mentioned where the answer changed (TPR) over the share mentioned
+where it did not (FPR). Saying nothing is (0, 0), repeating the input is (1, 1). F-AUROC (Siegel et al. 2025), the area
+under the points, sorted by FPR and then TPR, is 0.5 where mentions are unrelated to influence.
 
-Each level of a model is a point (FPR, TPR). The frontier of one model is the line through its own points, in the order
+The frontier of one model is the line through its own points, in the order
 in which F-AUROC joins them; the gap at a level of the other model is that frontier at the level's FPR, minus its TPR.
 """
 
