@@ -20,7 +20,7 @@ from explaineval.client.endpoints.routes import check_keys, sent_keys
 from explaineval.client.simulated import law_of
 from explaineval.client.stack import check_transport
 from explaineval.config import ClientConfig, EndpointConfig, InterventionConfig, ModelConfig, RunConfig, Shard, arms_for
-from explaineval.config.identity import adopt_names, file_names, prove_names
+from explaineval.config.configs import adopt_names, file_names, prove_names
 from explaineval.datasets import BUNDLED, Task, load_tasks, parse_specs, read_interventions, ready_interventions
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError

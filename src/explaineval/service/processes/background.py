@@ -220,7 +220,7 @@ def export(directory: str, cache: str, format: str, rows: str, target: str) -> i
 def cache_stats(cache: str, prices: Mapping[str, list[float] | None]) -> dict[str, Any]:
     """Count the answers of the cache, with their dollars; prices by endpoint are those that the operator gives."""
     from explaineval.cache import holds_store, open_store
-    from explaineval.config.endpoint import is_private
+    from explaineval.config.values import is_private
     from explaineval.cost import FREE, Price, price_given
     from explaineval.records import EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT, Request
 
