@@ -479,9 +479,8 @@ def agree(directory: Path, paths: Sequence[Path], key_file: Path | None = None) 
     drawn_from, now = [cell.trials for cell in key.cells], population.sizes
     if drawn_from != now:
         notes.append(
-            f"The sheet was drawn when the condition had {counted(sum(drawn_from), 'trial')}; it has "
-            f"{sum(now):,} now. The rows "
-            "speak for all of them only if the new ones are of the same sort."
+            f"The sheet was drawn when the condition had {counted(sum(drawn_from), 'trial')}; it has {sum(now):,} now. "
+            "The rows speak for all of them only if the new ones are of the same sort."
         )
     return SheetResults(
         key=key,
@@ -589,9 +588,8 @@ def _check_run(directory: Path, key: SheetKey, trials: Mapping[str, Trial], sour
     gone = [row for row in key.rows if row.trial not in trials]
     if gone:
         raise InputError(
-            f"the sheet {key.sheet} is not of {directory}: {len(gone)} of its "
-            f"{counted(len(key.rows), 'row', 'are')} no trials of "
-            "it. A sheet corrects only the condition of the run that it was drawn from."
+            f"the sheet {key.sheet} is not of {directory}: {len(gone)} of its {counted(len(key.rows), 'row', 'are')} "
+            "no trials of it. A sheet corrects only the condition of the run that it was drawn from."
         )
     for row in key.rows:
         trial = trials[row.trial]

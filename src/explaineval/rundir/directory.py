@@ -470,9 +470,8 @@ def count_trials_read(directory: Path, run: RunRecord, trials: Iterable[Trial]) 
         yield trial
     if run.trials is not None and count < run.trials:
         raise InputError(
-            f"{directory / TRIALS} holds {count:,} of the {counted(run.trials, 'trial')} of the run, so it was "
-            "cut off: give "
-            "the same run command again, which writes it anew."
+            f"{directory / TRIALS} holds {count:,} of the {counted(run.trials, 'trial')} of the run, so it was cut "
+            "off: give the same run command again, which writes it anew."
         )
 
 
