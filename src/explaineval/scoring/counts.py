@@ -25,14 +25,11 @@ from explaineval.metrics.correlations import grouped_moments, tvd_moments
 from explaineval.metrics.estimates import FloatArray, IntArray, Interval
 from explaineval.metrics.reliability import phi_bounds
 from explaineval.parsing import argmax_disagrees, is_one_hot, total_variation, tvd_of
-from explaineval.records import NOT_MISSING, Condition, Mention, Trial
+from explaineval.records import NOT_MISSING, Condition, Trial
 from explaineval.scoring.mentioning import (
     Decide,
     MentionDecision,
-    Phrases,
     Source,
-    TextReader,
-    no_phrases,
     reference_of,
     tells_of_reasoning,
 )
@@ -329,34 +326,6 @@ class RunCounts:
     """Where several verbosity levels were asked: by condition (verbosity None), example id, intervention and sample."""
     reasoning: set[tuple[str | None, str]] = field(default_factory=set)
     """The models, by endpoint and name, of which some trial tells of reasoning."""
-
-
-def count_trials(
-    trials: Iterable[Trial],
-    policy: Mention,
-    *,
-    rejudge: bool = False,
-    min_label_mass: float | None = None,
-    by_level: bool = False,
-    by_sample: bool = False,
-    phrases: Phrases = no_phrases,
-    targets: Targets = NO_TARGETS,
-) -> RunCounts:
-    """Count all trials under a mention policy.
-
-    `rejudge` says that the trials were judged under another policy, so every mention is decided anew. The other
-    arguments are those of `TrialCounter`.
-    """
-    reader = TextReader(None if rejudge else policy, phrases)
-    (counts,) = count_sources(
-        trials,
-        {Source(policy): reader.decider(Source(policy))},
-        min_label_mass=min_label_mass,
-        by_level=by_level,
-        by_sample=by_sample,
-        targets=targets,
-    ).values()
-    return counts
 
 
 def count_sources(

@@ -232,14 +232,6 @@ def check_facts(directory: Path, conditions: Collection[Condition], facts: Facts
             )
 
 
-def score_counts(counts: RunCounts, config: RunConfig, facts: Facts) -> Scores:
-    """Compute the metrics of a run from its counts under the policy of `config`.
-
-    `facts` are the hashes and names that `run` recorded for the signatures.
-    """
-    return score_sources({Source(config.mention): counts}, config, facts)
-
-
 def score_sources(by_source: Mapping[Source, RunCounts], config: RunConfig, facts: Facts) -> Scores:
     """Compute the metrics of a run from its counts for each source of mentions; the first is the headline.
 
