@@ -18,7 +18,7 @@ from pathlib import Path
 import diskcache
 
 from explaineval.cache import Store, canonical, open_store, request_key
-from explaineval.cache.rows import make_row
+from explaineval.cache.keys import make_row
 from explaineval.records import Completion, Message, Request, TokenAlternatives
 
 WAITERS = 64

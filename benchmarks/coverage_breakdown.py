@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explaineval.metrics.correlations import phi_at_p_values, phi_by_letter, phi_values
+from explaineval.metrics.differences import holm_adjusted
 from explaineval.metrics.estimates import Interval
-from explaineval.metrics.families import holm_adjusted
 from explaineval.scoring.breakdown import SHOWN, Breakdown, compare_parts, find_letters
 from explaineval.scoring.registry import FPR, IMPACT_RATE, MENTION_RATE, PHI_AT_P, PHI_CCT, TPR
 

@@ -31,8 +31,8 @@ from coverage_worlds import MIDDLE, World
 from numpy.typing import NDArray
 
 from explaineval.metrics.correlations import phi_cct
+from explaineval.metrics.differences import compare_pairs
 from explaineval.metrics.estimates import Interval
-from explaineval.metrics.families import compare_pairs
 from explaineval.metrics.reliability import example_only, inside_example_only, noise_margin
 from explaineval.reporting.comparison_text import GOES_WITH_RATES, remark_of
 from explaineval.scoring.codes import Finding, MetricWarning, warning_of
@@ -44,7 +44,7 @@ from explaineval.scoring.comparisons import (
     GroupTrials,
     compare_groups,
 )
-from explaineval.scoring.comparisons.task_groups import TaskTrials
+from explaineval.scoring.comparisons.groups import TaskTrials
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.shared import Shared, System, Tables, measure_task
 

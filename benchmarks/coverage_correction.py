@@ -26,8 +26,8 @@ from coverage_sizes import markdown
 from coverage_worlds import MIDDLE, World
 from numpy.typing import NDArray
 
-from explaineval.metrics.correction import allocate, correct
 from explaineval.metrics.correlations import phi_cct
+from explaineval.metrics.reliability import allocate, correct
 
 SHEETS = (100, 200)
 IMPACT_RATES = (0.05, 0.10, 0.30)

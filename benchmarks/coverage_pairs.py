@@ -25,8 +25,7 @@ from coverage_worlds import World
 from numpy.typing import NDArray
 
 from explaineval.metrics.correlations import phi_values
-from explaineval.metrics.differences import Measured, measure
-from explaineval.metrics.families import compare_pairs, compare_with_reference
+from explaineval.metrics.differences import Measured, compare_pairs, compare_with_reference, measure
 
 FAMILY = 12
 SIZES = ((200, 4), (200, 6), (60, 4))

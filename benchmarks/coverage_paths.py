@@ -25,8 +25,8 @@ from coverage_worlds import EXAMPLES, MIDDLE, SHIFTS, Draw, all_worlds
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ArmConfig, ClientConfig, InterventionConfig, ModelConfig, RunConfig
+from explaineval.execution.model_run import unit_trials
 from explaineval.execution.pool import Pool, ask_units
-from explaineval.execution.trials import unit_trials
 from explaineval.metrics import auroc
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.provenance import arm_facts, task_facts
@@ -34,8 +34,9 @@ from explaineval.planning.requests import Reply
 from explaineval.planning.units import Unit, plan
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Estimate, Request, TokenAlternatives, Trial
-from explaineval.scoring.counts import KindCounts, count_trials
-from explaineval.scoring.rows import score_counts
+from explaineval.scoring.counts import KindCounts, count_sources
+from explaineval.scoring.mentioning import Source, TextReader
+from explaineval.scoring.rows import score_sources
 
 WORDS = ("wooden", "purple", "distant", "hollow", "bitter", "northern")
 LEVELS = tuple(f"planted{level}" for level in range(len(SHIFTS)))
@@ -128,12 +129,14 @@ def through_pipeline(draw: Draw, directory: Path) -> dict[str, Estimate]:
     prepared = prepare(config, ClientConfig())
     able = Capabilities(2, 0.0, "returned")
     trials = asyncio.run(ask(prepared, PlantedClient({model.model: PlantedModel(draw)}), able))
-    counts = count_trials(trials, config.mention)
+    source = Source(config.mention)
+    by_source = count_sources(trials, {source: TextReader(config.mention).decider(source)})
+    counts = by_source[source]
     facts = {
         "tasks": task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
         "arms": arm_facts(config, prepared.tasks, prepared.prompts, {(None, model.model, "chat"): able}),
     }
-    rows = [row for row in score_counts(counts, config, facts).rows if row.verbosity == LEVELS[MIDDLE]]
+    rows = [row for row in score_sources(by_source, config, facts).rows if row.verbosity == LEVELS[MIDDLE]]
     found = {row.metric: _estimate(row.model_dump()) for row in rows if row.metric in SAME}
     by_level = {group.verbosity: KindCounts(group, counts, config).tables for group in counts.kinds}
     tables = np.stack([by_level[level] for level in LEVELS], axis=1)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from explaineval.cli.configuration import find_models
 from explaineval.config import ClientConfig, RunConfig, build, read_config
+from explaineval.config.configs import identify
 from explaineval.config.fields import KEYWORDS
-from explaineval.config.identity import identify
 from explaineval.errors import InputError
 from explaineval.records import Mention
 

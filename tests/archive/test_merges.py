@@ -13,8 +13,8 @@ import pytest
 
 import explaineval
 from explaineval import Result
+from explaineval.archive.bundle import prepared_from
 from explaineval.archive.merge import merge_runs
-from explaineval.archive.restore import prepared_from
 from explaineval.config import ClientConfig
 from explaineval.datasets import load_tasks, parse_specs
 from explaineval.datasets.readers import bundled_path

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from explaineval.archive.restore import prepared_from, recorded_capabilities
+from explaineval.archive.bundle import prepared_from, recorded_capabilities
 from explaineval.cache import request_key
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.errors import InputError

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.assist.mention_judge import Agreement, fenced, read_grade
+from explaineval.assist.questions import Agreement, fenced, read_grade
 from explaineval.cli.output import SCREEN_WIDTH
 from explaineval.mentions import mentions_phrase
 from explaineval.planning.requests import Failure

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import explaineval
 from explaineval.cache.database import Database, JsonDisk
-from explaineval.cache.rows import MAX_BYTES, Packed, RefusedRowError, pack, unpack
+from explaineval.cache.keys import MAX_BYTES, Packed, RefusedRowError, pack, unpack
 from explaineval.errors import StoreError
 
 json_values = st.recursive(

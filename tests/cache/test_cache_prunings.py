@@ -13,12 +13,12 @@ import pytest
 
 from explaineval.cache import (
     Store,
-    maintenance,
     open_store,
     plan_pruning,
     prune,
     reclaim_space,
     request_key,
+    store,
     verify_store,
 )
 from explaineval.cost import FREE, Price
@@ -143,7 +143,7 @@ def test_space_stays_while_another_process_uses_the_store(
     directory: Path, filled: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody is kept waiting, and nothing is lost."""
-    monkeypatch.setattr(maintenance, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(store, "BUSY_TIMEOUT", 0.1)
     before = (directory / "cache.db").read_bytes()
 
     assert "another process uses the cache" in str(reclaim_space(directory))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from explaineval.cache import Store, canonical, database, open_store, request_key
 from explaineval.cache import store as store_module
-from explaineval.cache.rows import make_row, read_completion
+from explaineval.cache.keys import make_row, read_completion
 from explaineval.errors import InputError, StoreError
 from explaineval.records import Completion, Request, TokenAlternatives
 

@@ -406,7 +406,7 @@ def test_prune_leaves_the_space_while_a_run_uses_the_cache(
     call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answers are deleted, and the run continues."""
-    monkeypatch.setattr("explaineval.cache.maintenance.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("explaineval.cache.store.BUSY_TIMEOUT", 0.1)
     with open_store(cache) as store:
         assert store.get(request_key(ask(0))) is not None
         code, out, err = call("prune", "--model", LISTED, "--yes", "5")

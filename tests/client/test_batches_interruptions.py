@@ -17,8 +17,7 @@ import pytest
 from explaineval.cache import open_store, request_key
 from explaineval.client.batches import machine
 from explaineval.client.batches.journal import PendingKeys
-from explaineval.client.batches.machine import run_batches
-from explaineval.client.batches.submit import BatchOutcome
+from explaineval.client.batches.machine import BatchOutcome, run_batches
 from explaineval.records import Completion, Request
 from servers.batch_bench import POLL, BatchBench, Route, chat
 from servers.batch_lines import Batch

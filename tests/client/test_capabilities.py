@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from explaineval.cache import Store, open_store
-from explaineval.cache.rows import verdict_name
+from explaineval.cache.keys import verdict_name
 from explaineval.client.endpoints.capabilities import (
     REASONS,
     Accepted,

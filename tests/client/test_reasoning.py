@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.cache.rows import make_row, pack, read_completion, unpack
+from explaineval.cache.keys import make_row, pack, read_completion, unpack
 from explaineval.client.litellm_client import LiteLLMClient
 from explaineval.client.responses import encode_text, read_response
 from explaineval.config import Endpoint

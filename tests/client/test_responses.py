@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from explaineval.cache.rows import MAX_BYTES, make_row, pack, read_completion, unpack
+from explaineval.cache.keys import MAX_BYTES, make_row, pack, read_completion, unpack
 from explaineval.client.responses import cut_text, encode_text, read_body, read_logprobs, read_response
 from explaineval.errors import TransientError
 from explaineval.records import Completion, TokenAlternatives

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, read_config
-from explaineval.config.identity import identify
+from explaineval.config.configs import identify
 from explaineval.config.sources import PATHS
 from explaineval.errors import InputError
 

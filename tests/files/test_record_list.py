@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from explaineval import record_list
-from explaineval.digests import Digests, NumberPlaces, NumberSet, short_digest
-from explaineval.record_list import RecordGroups, RecordList, RecordsByKey, json_lines, select
+from explaineval import spill
 from explaineval.records import Example
+from explaineval.spill import (
+    Digests,
+    NumberPlaces,
+    NumberSet,
+    RecordGroups,
+    RecordList,
+    RecordsByKey,
+    json_lines,
+    select,
+    short_digest,
+)
 
 COUNT = 700
 
@@ -23,7 +32,7 @@ EXAMPLES = [example(number) for number in range(COUNT)]
 
 @pytest.fixture(params=[10, 5 * COUNT], ids=["in a file", "held"])
 def _held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_list, "HELD", request.param)
+    monkeypatch.setattr(spill, "HELD", request.param)
 
 
 @pytest.mark.usefixtures("_held")
@@ -81,7 +90,7 @@ def test_groups_are_those_of_a_dictionary(most: int | None) -> None:
 @pytest.mark.usefixtures("_held")
 def test_keys_whose_hashes_begin_alike_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are looked up by the first half of a hash: where two keys share it, each leads to its own records."""
-    monkeypatch.setattr(record_list, "_hash", lambda *key: (len(key[0]), int.from_bytes(key[0].encode())))
+    monkeypatch.setattr(spill, "_hash", lambda *key: (len(key[0]), int.from_bytes(key[0].encode())))
     by_id = RecordsByKey(RecordList(Example, EXAMPLES[:50]), lambda one: one.id)
     groups = RecordGroups(Example, lambda one: (one.task, ""))
     for one in EXAMPLES[:50]:

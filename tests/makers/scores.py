@@ -8,8 +8,9 @@ from typing import Any
 from explaineval.config import RunConfig
 from explaineval.records import Condition, MetricRow, Trial
 from explaineval.rundir.schema import Facts
-from explaineval.scoring.counts import count_trials
-from explaineval.scoring.rows import Scores, score_counts
+from explaineval.scoring.counts import count_sources
+from explaineval.scoring.mentioning import Source, TextReader
+from explaineval.scoring.rows import Scores, score_sources
 from makers.runs import ENDPOINT, MODEL, make_trial
 
 LEVELS = ("minimal", "normal", "exhaustive")
@@ -33,8 +34,10 @@ def score_trials(
     config = RunConfig.model_validate(science)
     by_level, by_sample = len(config.arms.verbosity) > 1, config.tvd_samples is not None
     found = [Trial.model_validate(one) for one in trials]
-    counts = count_trials(found, config.mention, by_level=by_level, by_sample=by_sample, targets=targets or {})
-    arms = {arm.arm_name for arm in counts.arms} | {Condition(kind=None, **one).arm_name for one in lacking}
+    source = Source(config.mention)
+    sources = {source: TextReader(config.mention).decider(source)}
+    by_source = count_sources(found, sources, by_level=by_level, by_sample=by_sample, targets=targets or {})
+    arms = {arm.arm_name for arm in by_source[source].arms} | {Condition(kind=None, **one).arm_name for one in lacking}
     sent = {"shots": "s", "prompts": "p", "temperature": "0", "logprobs": "top20"}
     facts = {
         "tasks": {
@@ -44,7 +47,7 @@ def score_trials(
         "arms": dict.fromkeys(arms, sent),
         "no_level_shots": list(lacking),
     }
-    return score_counts(counts, config, Facts.model_validate(facts))
+    return score_sources(by_source, config, Facts.model_validate(facts))
 
 
 def values_of(scores: Scores, metric: str, **where: Any) -> list[float | None]:

@@ -12,8 +12,8 @@ from scipy.optimize import approx_fprime
 from scipy.stats import t
 from statsmodels.stats.proportion import proportion_confint
 
-from explaineval.metrics.correction import CELLS, allocate, correct
 from explaineval.metrics.correlations import phi
+from explaineval.metrics.reliability import CELLS, allocate, correct
 
 TABLES = clustered_tables(60, 6, seed=3)
 COUNTS = TABLES.sum(axis=0)

@@ -16,12 +16,14 @@ from explaineval.metrics.differences import (
     SAME,
     Measured,
     Spread,
+    compare_pairs,
+    compare_with_reference,
+    holm_adjusted,
     mean_measure,
     measure,
     satterthwaite,
     undefined_measure,
 )
-from explaineval.metrics.families import compare_pairs, compare_with_reference, holm_adjusted
 
 
 def draw_tables(seed: int, examples: int = 80, trials: int = 5, tpr: float = 0.6, fpr: float = 0.2) -> np.ndarray:

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from explaineval.archive.bundle import level_files
-from explaineval.archive.restore import prepared_from
+from explaineval.archive.bundle import level_files, prepared_from
 from explaineval.cache import request_key
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.errors import InputError, RequestFailedError, RequestUnsentError
+from explaineval.execution.model_run import unit_trials
 from explaineval.execution.pool import Pool, ask_units
-from explaineval.execution.trials import unit_trials
 from explaineval.interventions import SHAM
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, prepare

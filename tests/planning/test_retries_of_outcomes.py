@@ -8,8 +8,8 @@ import pytest
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
+from explaineval.execution.model_run import unit_trials
 from explaineval.execution.pool import Pool, ask_units
-from explaineval.execution.trials import unit_trials
 from explaineval.planning.prepare import prepare
 from explaineval.planning.requests import LONGER, RETRY_SAMPLES, Reply
 from explaineval.planning.units import Unit, plan

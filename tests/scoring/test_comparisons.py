@@ -14,8 +14,7 @@ from statsmodels.stats.contingency_tables import StratifiedTable
 from statsmodels.stats.proportion import proportion_confint
 
 from explaineval.metrics.correlations import phi, phi_at_p
-from explaineval.metrics.differences import Measured, Spread
-from explaineval.metrics.families import compare_pairs
+from explaineval.metrics.differences import Measured, Spread, compare_pairs
 from explaineval.records import Trial
 from explaineval.reporting.comparison_text import sentence_of
 from explaineval.scoring.comparisons import (

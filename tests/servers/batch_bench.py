@@ -12,8 +12,7 @@ from typing import Any, Literal
 from explaineval.cache import Store, open_store, request_key
 from explaineval.client.batches.client import BatchClient
 from explaineval.client.batches.journal import BatchJournal
-from explaineval.client.batches.machine import run_batches
-from explaineval.client.batches.submit import BatchOutcome, BatchSession
+from explaineval.client.batches.machine import BatchOutcome, BatchSession, run_batches
 from explaineval.config import Endpoint
 from explaineval.records import Message, Request
 from servers.batch_server import BatchServer

@@ -13,10 +13,10 @@ import pytest
 import statsmodels.api as sm
 from sklearn.metrics import roc_auc_score
 
+from explaineval.against import CUES, score_against
 from explaineval.metrics.auroc import labelled_auroc
 from explaineval.metrics.estimates import Interval
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.validation.against import CUES, score_against
 from makers.command_line import Call
 
 SENSITIVITY, SPECIFICITY = 0.9, 0.8

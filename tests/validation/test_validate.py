@@ -16,9 +16,7 @@ from explaineval.mentions import policies
 from explaineval.planning import requests
 from explaineval.prompts import default_directory
 from explaineval.records import Answer
-from explaineval.validation import setups
-from explaineval.validation.recovery import chance, planted_value, recover
-from explaineval.validation.setups import Own, own_setups, shipped_setups
+from explaineval.validation import Own, chance, own_setups, planted_value, recover, shipped_setups
 from makers.command_line import Call, make_call
 
 
@@ -27,7 +25,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """Run the command line in an empty directory, with only the quickest of the package's own runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    whole = setups.shipped_setups
+    whole = shipped_setups
     monkeypatch.setattr("explaineval.cli.validate.shipped_setups", lambda *given: whole(*given)[:1])
     return make_call(capsys)
 
@@ -140,7 +138,7 @@ def test_sound_prompts_and_a_task_of_ones_own_are_recovered(tmp_path: Path, call
 def test_numbers_that_miss_the_truth_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models that do not follow the law that is written down for them."""
     monkeypatch.setattr(
-        "explaineval.validation.recovery.planted_value", lambda law, metric, _level: planted_value(law, metric, "brief")
+        "explaineval.validation.planted_value", lambda law, metric, _level: planted_value(law, metric, "brief")
     )
 
     result = recover(shipped_setups(tmp_path, 0)[1], tmp_path / "run")

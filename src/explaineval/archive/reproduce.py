@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from explaineval._version import __version__
-from explaineval.archive.bundle import OPTIONAL, PACK, unpack_bundle
-from explaineval.archive.restore import prepared_from, recorded_capabilities
+from explaineval.archive.bundle import OPTIONAL, PACK, prepared_from, recorded_capabilities, unpack_bundle
 from explaineval.cache import AnswerOrigin, Store, import_pack, open_store, verdict_name
 from explaineval.client.endpoints.capabilities import Capabilities, StyleVerdict, style_verdict
 from explaineval.config import ClientConfig, EndpointConfig, arms_for

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from explaineval.cache.keys import canonical, hash_canonical, request_from, request_key
+from explaineval.cache.keys import AnswerOrigin, canonical, hash_canonical, request_from, request_key, verdict_name
 from explaineval.cache.locks import Claims, find_network_type, is_stopped, spread
-from explaineval.cache.maintenance import Pruning, Verification, plan_pruning, prune, reclaim_space, verify_store
 from explaineval.cache.packs import Imported, PackContents, export_pack, import_pack
-from explaineval.cache.rows import AnswerOrigin, verdict_name
-from explaineval.cache.store import ModelStats, PriceOf, Store, holds_store, open_store, total_usd
+from explaineval.cache.store import (
+    ModelStats,
+    PriceOf,
+    Pruning,
+    Store,
+    Verification,
+    holds_store,
+    open_store,
+    plan_pruning,
+    prune,
+    reclaim_space,
+    total_usd,
+    verify_store,
+)
 
 __all__ = [
     "AnswerOrigin",

@@ -26,7 +26,7 @@ from typing import Any, Literal, NoReturn
 
 import diskcache
 
-from explaineval.cache.rows import MAX_PACKED, Packed, RefusedRowError, pack, unpack
+from explaineval.cache.keys import MAX_PACKED, Packed, RefusedRowError, pack, unpack
 from explaineval.errors import InputError, StoreError
 from explaineval.text import counted
 

@@ -28,8 +28,7 @@ from explaineval.cache.database import (
     is_frozen,
     primary_code,
 )
-from explaineval.cache.keys import SCHEMA
-from explaineval.cache.rows import RefusedRowError, is_damaged
+from explaineval.cache.keys import SCHEMA, RefusedRowError, is_damaged
 from explaineval.errors import DamageError, InputError, StoreError
 from explaineval.files import write_text_atomic
 from explaineval.text import agreeing, counted

@@ -26,17 +26,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from explaineval.cache.keys import canonical, hash_canonical
-from explaineval.cache.rows import (
+from explaineval.cache.keys import (
     MAX_BYTES,
     MAX_ORIGIN,
     UNKNOWN_ORIGIN,
     AnswerOrigin,
     RefusedRowError,
     StoredAnswer,
+    canonical,
     check_key,
     decode,
     encode,
+    hash_canonical,
     make_row,
     parse_answer,
     verdict_name,

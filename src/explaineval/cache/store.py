@@ -1,7 +1,9 @@
-"""The store of paid answers as the rest of the program sees it, and its opening.
+"""The store of paid answers as the rest of the program sees it, its opening and its maintenance.
 
 Reads stay on the event loop (tens of microseconds, never waiting for a writer, thanks to SQLite's log); writes go
 through one thread. Several processes may share one store. The last write of a key wins.
+
+Deleting comes in two steps: first what would be deleted and what it cost, then exactly that.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any, Self, TypeVar
 from explaineval.cache.database import (
     DAMAGE,
     FILE,
+    MAX_BATCH,
     Action,
     Database,
     Reader,
@@ -26,25 +29,36 @@ from explaineval.cache.database import (
     open_connections,
     primary_code,
 )
-from explaineval.cache.integrity import MARKER, REMEDY, ROW_REMEDY, check_store, read_marker, scan, write_marker
-from explaineval.cache.keys import canonical, request_key
-from explaineval.cache.locks import describe_network
-from explaineval.cache.rows import (
+from explaineval.cache.integrity import (
+    MARKER,
+    REMEDY,
+    ROW_REMEDY,
+    ScannedRow,
+    check_store,
+    read_marker,
+    scan,
+    write_marker,
+)
+from explaineval.cache.keys import (
     UNKNOWN_ORIGIN,
     VERDICT_PREFIX,
     AnswerOrigin,
     DamagedRowError,
     RefusedRowError,
     StoredAnswer,
+    canonical,
+    is_key,
     make_row,
     make_verdict_row,
     origin_of,
     parse_answer,
     parse_completion,
     parse_verdict,
+    request_key,
 )
+from explaineval.cache.locks import describe_network
 from explaineval.cost import FREE, Price, dollars, is_metered
-from explaineval.errors import InputError, StoreError
+from explaineval.errors import DamageError, InputError, StoreError
 from explaineval.files import why_unwritable
 from explaineval.records import Completion, Request
 from explaineval.text import agreeing, counted
@@ -71,9 +85,8 @@ class ModelStats:
     def add(self, completion: Completion, price: Price | None) -> None:
         """Add an answer, whose tokens have this price."""
         self.entries += 1
-        counts = {
-            name: number for name, number in completion.usage.items() if type(number) is int
-        }  # no details, no bool
+        numbers = completion.usage.items()
+        counts = {name: number for name, number in numbers if type(number) is int}  # no details, no bool
         self.tokens = {name: self.tokens.get(name, 0) + counts.get(name, 0) for name in sorted({*self.tokens, *counts})}
         self.unmetered += price != FREE and not is_metered(completion.usage)
         if price is None:
@@ -145,7 +158,7 @@ class Store:
         self.refusals = 0
         """How many times a row was not used because it was damaged or explaineval did not write it."""
         self.latest_origin: AnswerOrigin = UNKNOWN_ORIGIN
-        """Where the answer that `get` returned, or `iterate` yielded, last came from."""
+        """Where the answer that was read last came from."""
         self.addresses: Mapping[str, str] = {}
         """The base URLs behind the names of endpoints, which are stored beside new answers."""
         self.older_verdicts: Mapping[str, str] = {}
@@ -165,12 +178,8 @@ class Store:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What went wrong without stopping anything: `MAX_WARNINGS` sentences at most, and how many more there were."""
-        more = (
-            (f"{counted(self._unlisted_warnings, 'more warning', 'are')} not listed.",)
-            if self._unlisted_warnings
-            else ()
-        )
-        return (*self._warnings, *more)
+        unlisted = counted(self._unlisted_warnings, "more warning", "are")
+        return (*self._warnings, *([f"{unlisted} not listed."] if self._unlisted_warnings else []))
 
     @property
     def reader(self) -> Reader:
@@ -195,18 +204,7 @@ class Store:
 
     def get(self, key: str) -> Completion | None:
         """Return the answer under a key, after checking that it was stored for the request of that key."""
-        self.latest_origin = UNKNOWN_ORIGIN
-        return self._read(key, self._parse)
-
-    def _parse(self, key: str, row: Any) -> Completion:
-        completion = parse_completion(key, row)
-        self.latest_origin = origin_of(row)
-        return completion
-
-    def _parse_answer(self, key: str, row: Any) -> StoredAnswer:
-        answer = parse_answer(key, row)
-        self.latest_origin = origin_of(row)
-        return answer
+        return self._read(key, parse_completion)
 
     def _bought(self, request: Request) -> AnswerOrigin:
         """Return the origin of an answer that is bought now."""
@@ -274,8 +272,7 @@ class Store:
         reader, before, last, foreign, complete = self.reader, self.refusals, "", 0, True
         try:
             for last in reader.iterate_keys() if wanted is None else sorted(wanted):
-                self.latest_origin = UNKNOWN_ORIGIN
-                answer = self._read(last, self._parse_answer)
+                answer = self._read(last, parse_answer)
                 if answer is not None:
                     yield answer
             foreign = reader.count_foreign()
@@ -337,9 +334,10 @@ class Store:
 
     def _read(self, key: str, parse: Callable[[str, Any], Parsed]) -> Parsed | None:
         """Return what is parsed from the row of a key; a row that is refused gives None and a warning."""
+        self.latest_origin = UNKNOWN_ORIGIN
         try:
             row = self.reader.fetch(key)
-            return None if row is None else parse(key, row)
+            parsed = None if row is None else parse(key, row)
         except RefusedRowError as error:
             self.refusals += 1
             self._suspicious = self._suspicious or isinstance(error.__cause__, sqlite3.DatabaseError)
@@ -347,6 +345,9 @@ class Store:
             self._rows_damaged = self._rows_damaged or isinstance(error, DamagedRowError)
             self.warn(f"The row {key} of the cache {self.directory} was not used: {error}.")
             return None
+        if row is not None:
+            self.latest_origin = origin_of(row)
+        return parsed
 
     def _is_indexed(self, key: str) -> bool:
         """Return whether the index leads to this answer."""
@@ -417,3 +418,166 @@ def open_store(directory: Path, *, readonly: bool = False, repairing: bool = Fal
 def holds_store(directory: Path) -> bool:
     """Return whether the directory holds a store, or the remains of one."""
     return any((directory / name).exists() for name in (MARKER, FILE))
+
+
+MAX_FAULTS = 100
+
+BUSY_TIMEOUT = 1.0
+"""Seconds to wait for other processes before the space is left as it is."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found in a store.
+
+    `rows` counts all rows: `sound` answers, `verdicts` on endpoints, `strangers` under keys that are neither's, and
+    `faulty` ones. `faults` has a sentence on each faulty row, `MAX_FAULTS` at most. `integrity` says what is wrong with
+    the database as such, None where nothing is.
+    """
+
+    rows: int = 0
+    sound: int = 0
+    verdicts: int = 0
+    strangers: int = 0
+    faulty: int = 0
+    faults: tuple[str, ...] = ()
+    integrity: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything is as it was stored, and nothing else is there."""
+        return self.integrity is None and not self.faulty and not self.strangers
+
+
+def verify_store(directory: Path) -> Verification:
+    """Check every page of a store's database and every row.
+
+    Raises:
+        InputError: there is no store, or it cannot be opened for another reason than damage.
+        StoreError: it cannot be read now (locked, disk failure).
+    """
+    try:
+        store = open_store(directory, readonly=True)
+    except DamageError as error:
+        return Verification(integrity=str(error))
+    counts = {"rows": 0, "sound": 0, "verdicts": 0, "strangers": 0, "faulty": 0}
+    faults: list[str] = []
+    with store:
+        integrity = store.reader.check_integrity()
+        for row in scan(store.reader):
+            counts["rows"] += row.version is not None
+            fault = find_fault(row)
+            is_verdict = row.key is not None and row.key.startswith(VERDICT_PREFIX)
+            if row.foreign or (row.key is not None and not is_verdict and not is_key(row.key)):
+                counts["strangers"] += 1
+            elif fault is None:
+                counts["verdicts" if is_verdict else "sound"] += 1
+            else:
+                counts["faulty"] += 1
+                if len(faults) < MAX_FAULTS:
+                    faults.append(f"{_name(row)}: {fault}")
+    return Verification(**counts, faults=tuple(faults), integrity=store.damage or integrity)
+
+
+def find_fault(row: ScannedRow) -> str | None:
+    """Return what is wrong with a row, None where it is a sound answer or verdict."""
+    if row.fault is not None:
+        return row.fault
+    if row.key is None:
+        return "its key is not plain text"
+    parse = parse_verdict if row.key.startswith(VERDICT_PREFIX) else parse_answer
+    try:
+        parse(row.key, row.value)
+    except RefusedRowError as error:
+        return str(error)
+    return None
+
+
+def _name(row: ScannedRow) -> str:
+    if row.key is not None:
+        return f"the row {row.key}"
+    return "the table" if row.version is None else f"row {row.version[0]:,} of the table"
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What is to be deleted: keys of answers (32 bytes each), versions of damaged or foreign rows, answers by model."""
+
+    keys: tuple[bytes, ...]
+    versions: tuple[Version, ...]
+    models: tuple[ModelStats, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows are to be deleted."""
+        return len(self.keys) + len(self.versions)
+
+
+def plan_pruning(
+    store: Store, wanted: Callable[[Request], bool] | None, *, damaged: bool, price_of: PriceOf | None = None
+) -> Pruning:
+    """Choose the answers whose request is `wanted` (None: no answers), and with `damaged` the damaged and foreign rows.
+
+    Verdicts on endpoints stay.
+
+    Raises:
+        StoreError: the store cannot be read now.
+    """
+    keys: list[bytes] = []
+
+    def choose() -> Iterator[StoredAnswer]:
+        for answer in store.iterate() if wanted is not None else ():
+            if wanted is not None and wanted(answer.request):
+                keys.append(bytes.fromhex(answer.key))
+                yield answer
+
+    models = summarise(choose(), price_of)
+    rows = scan(store.reader) if damaged else ()
+    versions = [row.version for row in rows if row.version is not None and find_fault(row) is not None]
+    return Pruning(tuple(keys), tuple(versions), models)
+
+
+async def prune(store: Store, pruning: Pruning) -> int:
+    """Delete what was planned, some hundreds of rows in a transaction; returns how many rows were deleted.
+
+    Answers that came meanwhile stay, and so does a damaged row that was stored anew.
+
+    Raises:
+        StoreError: see `Store`; what was deleted before it stays deleted.
+    """
+    deleted = 0
+    for start in range(0, len(pruning.keys), MAX_BATCH):
+        deleted += await store.delete([key.hex() for key in pruning.keys[start : start + MAX_BATCH]])
+    for start in range(0, len(pruning.versions), MAX_BATCH):
+        deleted += await store.delete(pruning.versions[start : start + MAX_BATCH])
+    return deleted
+
+
+def reclaim_space(directory: Path) -> str | None:
+    """Give the space of deleted rows back to the disk; returns a sentence why this was not done, None where it was.
+
+    Call it after the store is closed. The database is rewritten only while no other process has it open, because the
+    others would have to wait: SQLite removes the log first, which it does for the only user alone.
+    """
+    path = directory / FILE
+    left = "Its space was left in the database, where later answers will use it"
+    try:
+        marker = read_marker(directory)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            if connection.execute("PRAGMA journal_mode = DELETE").fetchone() != ("delete",):
+                return f"{left}: another process uses the cache."
+            try:
+                connection.execute("VACUUM")
+            finally:
+                connection.execute("PRAGMA journal_mode = WAL")
+        finally:
+            connection.close()
+        write_marker(directory, marker, clean=True)
+    except sqlite3.Error as error:
+        busy = primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        return f"{left}: {'another process uses the cache' if busy else error}."
+    except OSError as error:
+        return f"{left}: {error.strerror or error}."
+    return None

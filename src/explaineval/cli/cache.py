@@ -25,7 +25,7 @@ from explaineval.cache import (
 from explaineval.cli.options import AT_LEAST_0, JSON, STORED, option, options
 from explaineval.cli.output import echo, echo_document, echo_notes, echo_table
 from explaineval.config import read_price, spellings
-from explaineval.config.endpoint import is_private
+from explaineval.config.values import is_private
 from explaineval.cost import FREE, Price, Tier, price_given, price_listed, tier_of
 from explaineval.errors import DamageError, InputError
 from explaineval.planning.cost import read_price_list

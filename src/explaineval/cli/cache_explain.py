@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from explaineval.archive.restore import asked_examples, client_of, prepared_from
+from explaineval.archive.bundle import asked_examples, client_of, prepared_from
 from explaineval.cache import open_store
 from explaineval.cli.configuration import resolve
 from explaineval.cli.options import AT_LEAST_0, CACHE_OF_RUN, JSON, PATH, option, options

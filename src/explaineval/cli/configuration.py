@@ -17,7 +17,7 @@ from explaineval.config import (
     older_spelling,
     read_config,
 )
-from explaineval.config.identity import identify
+from explaineval.config.configs import identify
 from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.datasets.tasks import takes_columns
 from explaineval.errors import InputError

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import click
 
-from explaineval.archive.bundle import Bundled, unpacked, write_bundle
+from explaineval.archive.bundle import Bundled, client_of, prepared_from, unpacked, write_bundle
 from explaineval.archive.reproduce import Discrepancy, Reproduction, reproduce
-from explaineval.archive.restore import client_of, prepared_from
 from explaineval.cache import open_store
 from explaineval.cli.options import ADDRESSES, CACHE_OF_RUN, JSON, PATH, NameChoice, option, options
 from explaineval.cli.output import echo, echo_document, echo_scores, finish

@@ -14,7 +14,7 @@ import click
 from explaineval.cli.options import PATH, offered, option, options
 from explaineval.cli.output import echo
 from explaineval.config import SETTINGS, ClientConfig, RunConfig, Setting, build
-from explaineval.config.setting import Group
+from explaineval.config.fields import Group
 from explaineval.errors import InputError
 from explaineval.files import write_text_atomic
 

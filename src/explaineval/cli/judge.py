@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from explaineval.assist.mention_judge import (
+from explaineval.assist.questions import (
     Agreement,
     Question,
     compare_judgements,
-    find_questions,
+    judge_questions,
     judging,
     verdicts_of,
 )
@@ -90,7 +90,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
         raise InputError("no judge given: add --judge-model PROVIDER/MODEL.")
     score(run_dir)  # refuses an incomplete directory before any money is spent
     channel = given["channel"]
-    questions = find_questions(run_dir, channel)
+    questions = judge_questions(run_dir, channel)
     prompts = PromptBook(given["prompts"] or default_directory())
     models = list(dict.fromkeys(filter(None, given["judge_model"])))
     judges = [resolve_role("judge", {**given, "judge_model": model}, prompts) for model in models]

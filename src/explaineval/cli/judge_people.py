@@ -8,21 +8,24 @@ from typing import Any
 
 import click
 
-from explaineval.assist.human_sheet import (
+from explaineval.assist.sheets import (
     PICKED,
+    Kappa,
+    Numbers,
     SheetKey,
+    SheetResults,
+    agree,
     choose_source,
     draw_sheet,
     instructions_path,
     key_path,
     write_sheet,
 )
-from explaineval.assist.sheet_agreement import Kappa, Numbers, SheetResults, agree
 from explaineval.cli.options import AT_LEAST_0, AT_LEAST_1, JSON, PATH, NameChoice, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
 from explaineval.errors import InputError
 from explaineval.mentions import SEARCHES
-from explaineval.metrics.correction import CELLS, WRONG_GRADES, WrongGrades
+from explaineval.metrics.reliability import CELLS, WRONG_GRADES, WrongGrades
 from explaineval.records import POLICIES, Estimate
 from explaineval.scoring.codes import note
 from explaineval.scoring.mentioning import MENTIONED

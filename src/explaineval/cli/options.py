@@ -15,7 +15,7 @@ import click
 
 from explaineval.cli.app import REPEATED, write_sections
 from explaineval.config import SETTINGS, Setting, read_duration
-from explaineval.config.setting import Group
+from explaineval.config.fields import Group
 from explaineval.datasets.readers import added_formats, task_help
 from explaineval.interventions import KINDS
 from explaineval.mentions import SEARCHES

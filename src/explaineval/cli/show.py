@@ -13,7 +13,7 @@ import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from explaineval.archive.restore import client_of
+from explaineval.archive.bundle import client_of
 from explaineval.cache import holds_store, open_store
 from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, offered, option, options
 from explaineval.cli.output import echo, echo_document, echo_notes, echo_table, uses_color

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from explaineval.assist.predictor import PredictionQuestion, find_questions, merge_predictions, predicting
+from explaineval.assist.questions import PredictionQuestion, merge_predictions, predicting, prediction_questions
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.options import JSON, PATH, offered, option, options, role_options
 from explaineval.cli.output import (
@@ -71,7 +71,7 @@ def simulate_command(
     if not given["predictor_model"]:
         raise InputError("no predictor given: add --predictor-model PROVIDER/MODEL.")
     score(run_dir)  # refuses an incomplete directory before any money is spent
-    questions = find_questions(run_dir, limit=limit, shuffled=shuffled, seed=seed)
+    questions = prediction_questions(run_dir, limit=limit, shuffled=shuffled, seed=seed)
     predictor = resolve_role("predictor", given, PromptBook(given["prompts"] or default_directory()))
     if plan:
         return _echo_plan(predictor, questions, json=json)

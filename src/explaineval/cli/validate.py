@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from explaineval._version import __version__
+from explaineval.against import FORMATS, AgainstResults, score_against
 from explaineval.cli.options import JSON, offered, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, echo_document, echo_lines, echo_notes
 from explaineval.config import read_columns
@@ -20,9 +21,18 @@ from explaineval.records import SIMULATED_NOTE, Estimate
 from explaineval.reporting.screen import StyledLine, wrap
 from explaineval.scoring.registry import METRICS
 from explaineval.text import NONE, counted, interval_text, number_text, share_text
-from explaineval.validation.against import FORMATS, AgainstResults, score_against
-from explaineval.validation.recovery import STEPS, Fault, Number, Recovered, chance, recover, short_model
-from explaineval.validation.setups import Own, own_setups, shipped_setups
+from explaineval.validation import (
+    STEPS,
+    Fault,
+    Number,
+    Own,
+    Recovered,
+    chance,
+    own_setups,
+    recover,
+    shipped_setups,
+    short_model,
+)
 
 STEP_NAMES = {
     "answer": "answers",

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from explaineval.cache import AnswerOrigin, Claims, Store, is_stopped, request_key
 from explaineval.client.protocol import Client, Listener
-from explaineval.digests import NumberSet
 from explaineval.errors import (
     EndpointError,
     ExplainevalError,
@@ -25,6 +24,7 @@ from explaineval.errors import (
     WithheldError,
 )
 from explaineval.records import Completion, Request
+from explaineval.spill import NumberSet
 from explaineval.text import agreeing, counted
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0

@@ -336,9 +336,8 @@ class RayWorkers:
         self._losses += 1
         if self._losses > MOST_LOSSES * self._wanted:
             self._error = EndpointError(
-                f"{counted(self._losses, 'worker')} on Ray {agreeing(self._losses, 'were')} lost in a row, the "
-                f"last one {link.name}; look "
-                "at Ray's logs."
+                f"{counted(self._losses, 'worker')} on Ray {agreeing(self._losses, 'were')} lost in a row, the last "
+                f"one {link.name}; look at Ray's logs."
             )
             self._changed.set()
             return

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from explaineval.config.client_config import ClientConfig
-from explaineval.config.endpoint import Endpoint, normalise_url, older_spelling, spellings
+from explaineval.config.configs import FEWEST_MENTIONED_FLIPS, Arm, ClientConfig, RunConfig, arms_for
 from explaineval.config.fields import (
     FEWEST_TVD_SAMPLES,
     LOOK,
@@ -13,20 +12,23 @@ from explaineval.config.fields import (
     EndpointConfig,
     InterventionConfig,
     ModelConfig,
+    Setting,
 )
 from explaineval.config.params import check_params
-from explaineval.config.run_config import FEWEST_MENTIONED_FLIPS, Arm, RunConfig, arms_for
-from explaineval.config.setting import Setting
 from explaineval.config.sources import build, read_config
 from explaineval.config.values import (
     Columns,
+    Endpoint,
     Prices,
     Shard,
     TransportName,
     columns_of,
+    normalise_url,
+    older_spelling,
     read_columns,
     read_duration,
     read_price,
+    spellings,
 )
 
 __all__ = [

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from explaineval.config.client_config import ClientConfig
+from explaineval.config.configs import ClientConfig, RunConfig
 from explaineval.config.fields import FILE_KEYS, SETTINGS, ArmConfig, EndpointConfig, InterventionConfig, ModelConfig
 from explaineval.config.params import check_params
-from explaineval.config.run_config import RunConfig
 from explaineval.errors import InputError
 
 if TYPE_CHECKING:

@@ -19,11 +19,10 @@ from pydantic_core import PydanticSerializationError
 from explaineval.config import Columns
 from explaineval.config.values import COLUMNS_EXAMPLE
 from explaineval.datasets.text_files import read_csv, read_header, read_jsonl, read_plain_csv
-from explaineval.digests import Digests
 from explaineval.errors import InputError
 from explaineval.plugins import Registry
-from explaineval.record_list import RecordList
 from explaineval.records import Example
+from explaineval.spill import Digests, RecordList
 
 BUNDLED = ("nli", "qa", "sense")
 """The tasks that come with the package."""

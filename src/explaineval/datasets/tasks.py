@@ -24,11 +24,10 @@ from explaineval.datasets.readers import (
     shape_of,
 )
 from explaineval.datasets.text_files import read_jsonl
-from explaineval.digests import Digests
 from explaineval.errors import InputError
 from explaineval.interventions import intervention_from
-from explaineval.record_list import RecordList
 from explaineval.records import Example, Intervention
+from explaineval.spill import Digests, RecordList
 from explaineval.text import counted
 
 

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from explaineval.cache import request_key
-from explaineval.client.batches.client import BatchFailure
-from explaineval.client.batches.machine import run_batches
-from explaineval.client.batches.submit import BatchSession, CheckedClient, pause
+from explaineval.client.batches.client import BatchFailure, CheckedClient
+from explaineval.client.batches.machine import BatchSession, pause, run_batches
 from explaineval.client.protocol import SpendingAccount
 from explaineval.client.spending import BudgetedClient, CostBound, SpendingLimit
 from explaineval.errors import (

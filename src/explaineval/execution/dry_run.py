@@ -70,9 +70,8 @@ def plan_run(
         planned = sum(plan_size(prepared, model).planned for model in science.models)
         if planned > most_requests:
             raise InputError(
-                f"the run would plan {counted(planned, 'request')}, and {most_requests:,} are allowed: give a "
-                "lower limit, or "
-                "fewer models, levels or samples."
+                f"the run would plan {counted(planned, 'request')}, and {most_requests:,} are allowed: give a lower "
+                "limit, or fewer models, levels or samples."
             )
     if client.batch and not client.offline:
         for model in science.models:

@@ -284,9 +284,8 @@ def unfinished_error(role: str, session: ModelSession, missing: int) -> Exceptio
         )
         earlier = f" ({dollars_text(total.earlier)} of it before)" if total.earlier else ""
         return BudgetReachedError(
-            f"the spending limit ({what}) is reached: {dollars_text(total.earlier + total.spent)} are "
-            f"spent{earlier}, and "
-            f"{rest}. Give the same command with a higher --max-usd."
+            f"the spending limit ({what}) is reached: {dollars_text(total.earlier + total.spent)} are spent{earlier}, "
+            f"and {rest}. Give the same command with a higher --max-usd."
         )
     if Reason.ENDPOINT in reasons:
         cause = str(session.error).rstrip(".").replace("--api-key-env", f"--{role}-api-key-env")
@@ -338,9 +337,8 @@ def run_ending(
     if waiting:
         add(
             ExitCode.ENDPOINT,
-            f"{counted(waiting, 'request', 'are')} in a batch that is not fetched yet, and were not asked "
-            "again; the same command "
-            "with --batch fetches them.",
+            f"{counted(waiting, 'request', 'are')} in a batch that is not fetched yet, and were not asked again; the "
+            "same command with --batch fetches them.",
         )
     writer = sessions[0].writer
     if unsent or writer.unstored:
@@ -355,9 +353,8 @@ def run_ending(
         )
         add(
             ExitCode.INTERRUPTED,
-            f"interrupted: {counted(unsent, 'request', 'were')} not sent{more}, and the numbers are those of "
-            "the finished part; give "
-            "the same command again to go on.",
+            f"interrupted: {counted(unsent, 'request', 'were')} not sent{more}, and the numbers are those of the "
+            "finished part; give the same command again to go on.",
         )
     return ExitCode.worst(codes), tuple(errors)
 
@@ -423,12 +420,10 @@ def _limit_error(sessions: Sequence[ModelSession], limit: float | None) -> str |
     costs = [session.estimate.usd() for session in sessions if session.estimate.missing]
     expected, worst = (sum(cost[name] or 0.0 for cost in costs) for name in ("expected", "worst"))
     return (
-        f"the spending limit ({', '.join(limits)}) is reached: {dollars_text(spent)} are spent{earlier}, and "
-        "the numbers "
-        "are those of what was paid for. The other "
-        f"{counted(sum(session.estimate.missing for session in sessions), 'request')} would cost "
-        f"about {dollars_text(expected)}, {dollars_text(worst)} at the most: give the same command with a "
-        "higher --max-usd."
+        f"the spending limit ({', '.join(limits)}) is reached: {dollars_text(spent)} are spent{earlier}, and the "
+        "numbers are those of what was paid for. The other "
+        f"{counted(sum(session.estimate.missing for session in sessions), 'request')} would cost about "
+        f"{dollars_text(expected)}, {dollars_text(worst)} at the most: give the same command with a higher --max-usd."
     )
 
 

@@ -38,7 +38,7 @@ from explaineval.records import Completion, Request, Style
 from explaineval.text import agreeing, counted
 
 if TYPE_CHECKING:
-    from explaineval.client.batches.submit import CheckedClient
+    from explaineval.client.batches.client import CheckedClient
 
 UNSENT_SHOWN = 5
 """Unsent requests that are remembered to be shown."""
@@ -326,8 +326,8 @@ class ModelSession(Listener):
 
     def _check_batches_first(self, transport: Transport, journal: BatchJournal) -> CheckedClient:
         """Return the client that sends nothing by the transport before the endpoint has taken batches."""
-        from explaineval.client.batches.client import BatchClient
-        from explaineval.client.batches.submit import CheckedClient
+
+        from explaineval.client.batches.client import BatchClient, CheckedClient
 
         renamed = transport.renamed if isinstance(transport, LimitNames) else None
         endpoint = self.client.endpoint_of(self.model)

@@ -20,7 +20,7 @@ from explaineval.client.endpoints.routes import check_keys, sent_keys
 from explaineval.client.simulated import law_of
 from explaineval.client.stack import check_transport
 from explaineval.config import ClientConfig, EndpointConfig, InterventionConfig, ModelConfig, RunConfig, Shard, arms_for
-from explaineval.config.identity import adopt_names, file_names, prove_names
+from explaineval.config.configs import adopt_names, file_names, prove_names
 from explaineval.datasets import BUNDLED, Task, load_tasks, parse_specs, read_interventions, ready_interventions
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError
@@ -29,12 +29,12 @@ from explaineval.mentions import SEARCHES, already_present, mentions_phrase
 from explaineval.planning import provenance
 from explaineval.planning.provenance import Edits
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.record_list import RecordChain, RecordGroups, RecordsByKey, select
 from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example, Intervention
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science, WholeRun
 from explaineval.scoring.codes import Note, note
 from explaineval.scoring.registry import METRICS
+from explaineval.spill import RecordChain, RecordGroups, RecordsByKey, select
 from explaineval.text import agreeing, counted
 
 BATCH = 256

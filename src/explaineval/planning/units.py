@@ -17,7 +17,6 @@ from explaineval.client.cached import find_older
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig, arms_for
 from explaineval.datasets import Task
-from explaineval.digests import NumberSet
 from explaineval.errors import NotStoredError, RequestUnsentError
 from explaineval.interventions import Pattern, apply, changed_fields, kind_of, pattern_of
 from explaineval.mentions import already_present
@@ -25,6 +24,7 @@ from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import Dialogue, Examples, Reply, ReplyReader, RequestBuilder, in_order
 from explaineval.records import Completion, Example, Intervention, Order, Request, Style
 from explaineval.scoring.mentioning import phrases_of
+from explaineval.spill import NumberSet
 
 T = TypeVar("T")
 

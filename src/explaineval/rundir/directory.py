@@ -27,14 +27,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from explaineval.config import RunConfig
-from explaineval.digests import Digests
 from explaineval.errors import InputError, InUseError
 from explaineval.files import copy_tree, open_regular, open_text_atomic, read_lines, why_unwritable
 from explaineval.plugins import RECORDED
-from explaineval.record_list import json_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
 from explaineval.secrets import SECRETS
+from explaineval.spill import Digests, json_lines
 from explaineval.text import counted, harmless
 
 T = TypeVar("T")
@@ -484,9 +483,8 @@ def count_trials_read(directory: Path, run: RunRecord, trials: Iterable[Trial]) 
         yield trial
     if run.trials is not None and count < run.trials:
         raise InputError(
-            f"{directory / TRIALS} holds {count:,} of the {counted(run.trials, 'trial')} of the run, so it was "
-            "cut off: give "
-            "the same run command again, which writes it anew."
+            f"{directory / TRIALS} holds {count:,} of the {counted(run.trials, 'trial')} of the run, so it was cut "
+            "off: give the same run command again, which writes it anew."
         )
 
 

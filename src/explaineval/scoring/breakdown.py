@@ -23,7 +23,16 @@ import numpy as np
 from explaineval.config import RunConfig
 from explaineval.interventions.words import load_sense_words
 from explaineval.metrics import correlations, rates
-from explaineval.metrics.differences import LEVEL, Difference, Measured, Pair, pair_of, t_limits, undefined_measure
+from explaineval.metrics.differences import (
+    LEVEL,
+    Difference,
+    Measured,
+    Pair,
+    holm_adjusted,
+    pair_of,
+    t_limits,
+    undefined_measure,
+)
 from explaineval.metrics.estimates import (
     NEVER_CHANGED,
     FloatArray,
@@ -34,11 +43,10 @@ from explaineval.metrics.estimates import (
     error_of,
     no_value,
 )
-from explaineval.metrics.families import holm_adjusted
 from explaineval.metrics.rates import wilson_rate
 from explaineval.records import Condition, Estimate, Example, Intervention, Trial
 from explaineval.rundir.directory import PROMPTS, read_run, read_trials, stream_examples, stream_interventions
-from explaineval.scoring.comparisons.task_groups import at_impact_rate
+from explaineval.scoring.comparisons.groups import at_impact_rate
 from explaineval.scoring.counts import KindCounter, TrialCounter, interval_of
 from explaineval.scoring.mentioning import Source, TextReader, phrases_in
 from explaineval.scoring.registry import FPR, IMPACT_RATE, MENTION_RATE, METRICS, PHI_AT_P, PHI_CCT, TPR

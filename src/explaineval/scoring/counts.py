@@ -31,10 +31,7 @@ from explaineval.scoring.mentioning import (
     MOST_TRIALS,
     Decide,
     MentionDecision,
-    Phrases,
     Source,
-    TextReader,
-    no_phrases,
     reference_of,
     tells_of_reasoning,
 )
@@ -349,34 +346,6 @@ class RunCounts:
     """Where several verbosity levels were asked: by condition (verbosity None), example id, intervention and sample."""
     reasoning: set[tuple[str | None, str]] = field(default_factory=set)
     """The models, by endpoint and name, of which some trial tells of reasoning."""
-
-
-def count_trials(
-    trials: Iterable[Trial],
-    policy: Mention,
-    *,
-    rejudge: bool = False,
-    min_label_mass: float | None = None,
-    by_level: bool = False,
-    by_sample: bool = False,
-    phrases: Phrases = no_phrases,
-    targets: Targets = NO_TARGETS,
-) -> RunCounts:
-    """Count all trials under a mention policy.
-
-    `rejudge` says that the trials were judged under another policy, so every mention is decided anew. The other
-    arguments are those of `TrialCounter`.
-    """
-    reader = TextReader(None if rejudge else policy, phrases)
-    (counts,) = count_sources(
-        trials,
-        {Source(policy): reader.decider(Source(policy))},
-        min_label_mass=min_label_mass,
-        by_level=by_level,
-        by_sample=by_sample,
-        targets=targets,
-    ).values()
-    return counts
 
 
 def count_sources(

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from explaineval.digests import NumberPlaces, short_digest
 from explaineval.interventions import counts_for_phi
 from explaineval.metrics.correlations import MENTIONED_FLIP, phi_values
 from explaineval.metrics.estimates import (
@@ -29,6 +28,7 @@ from explaineval.metrics.estimates import (
 )
 from explaineval.records import Condition, Estimate, Trial
 from explaineval.scoring.counts import table_cell
+from explaineval.spill import NumberPlaces, short_digest
 
 FEWEST_SECONDS = 3.0
 """Seconds between two computations of the same model's numbers, at least."""

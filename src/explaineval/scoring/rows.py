@@ -24,9 +24,8 @@ from explaineval.errors import InputError
 from explaineval.interventions import cue_targets, kind_of
 from explaineval.mentions import SEARCHES
 from explaineval.metrics.correlations import phi_values, youden_values
-from explaineval.metrics.differences import Difference
+from explaineval.metrics.differences import Difference, compare_pairs
 from explaineval.metrics.estimates import IntArray, column_sums, no_value
-from explaineval.metrics.families import compare_pairs
 from explaineval.metrics.reliability import cohen_kappa
 from explaineval.plugins import warn
 from explaineval.records import (
@@ -137,9 +136,9 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     """Compute the metrics of a run directory from its files alone.
 
     `changes` may replace mention, resamples or min_label_mass, and add `metrics` of plug-ins. Of several policies in
-    `mention` the run's own is the headline, else the first. Then follow the rows of the other policies, of judges whose verdicts the directory holds,
-    and of the reasoning of models that reason. Raises InputError where a file is missing, broken, or of a run that did
-    not finish.
+    `mention` the run's own is the headline, else the first. Then follow the rows of the other policies, of judges whose
+    verdicts the directory holds, and of the reasoning of models that reason. Raises InputError where a file is missing,
+    broken, or of a run that did not finish.
     """
     run = read_run(directory)
     scorer = RunScorer(directory, run, changes)
@@ -251,14 +250,6 @@ def check_facts(directory: Path, conditions: Collection[Condition], facts: Facts
                 f"{directory}: run.json says nothing of the trials of {arm.model} on {arm.task}, {arm.style} "
                 f"{arm.order}: it was written by an earlier version or changed; give the same run command again."
             )
-
-
-def score_counts(counts: RunCounts, config: RunConfig, facts: Facts) -> Scores:
-    """Compute the metrics of a run from its counts under the policy of `config`.
-
-    `facts` are the hashes and names that `run` recorded for the signatures.
-    """
-    return score_sources({Source(config.mention): counts}, config, facts)
 
 
 def score_sources(by_source: Mapping[Source, RunCounts], config: RunConfig, facts: Facts) -> Scores:

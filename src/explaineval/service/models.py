@@ -10,8 +10,7 @@ import annotated_types
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, create_model, field_validator
 
 from explaineval.config import InterventionConfig, ModelConfig, Setting
-from explaineval.config.fields import MOST, ScienceSettings, TransportSettings
-from explaineval.config.setting import ValueType, rebuilt
+from explaineval.config.fields import MOST, ScienceSettings, TransportSettings, ValueType, rebuilt
 from explaineval.config.values import Dollars
 from explaineval.records import Mention
 from explaineval.service.processes.states import State, Status, WaitsFor

@@ -18,13 +18,13 @@ import json
 import os
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import httpx
 
-from explaineval.client.batches.journal import JournalEntry
+from explaineval.client.batches.journal import BatchJournal, JournalEntry
 from explaineval.client.batches.providers import (
     CUT,
     PROVIDERS,
@@ -42,8 +42,9 @@ from explaineval.client.batches.providers import (
 from explaineval.client.endpoints import guard
 from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.client.endpoints.routes import Renamed, advice_on, declared_origins, key_of
-from explaineval.client.errors import NO_HOST, Advice, chain, classify
 from explaineval.client.litellm_client import LiteLLMClient
+from explaineval.client.protocol import Client
+from explaineval.client.responses import NO_HOST, Advice, chain, classify
 from explaineval.config import Endpoint
 from explaineval.errors import (
     EndpointError,
@@ -549,3 +550,33 @@ class LineBuffer:
             self._parts.append(part)
         elif before <= MOST_BYTES:
             self._parts = [(b"".join(self._parts) + part)[:CUT]]
+
+
+@dataclass
+class CheckedClient:
+    """Sends nothing before the endpoint has shown that it takes batches, which is checked once for all requests.
+
+    Where `journal` shows that the endpoint took a batch before, nothing is checked.
+    """
+
+    inner: Client
+    provider: BatchClient
+    journal: BatchJournal
+    _checked: bool = field(default=False, init=False)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def check(self) -> None:
+        """Check the endpoint.
+
+        Raises:
+            EndpointError: it takes no batches, or this cannot be found out.
+        """
+        async with self._lock:
+            if not self._checked and not self.journal.has_batches():
+                await self.provider.check()
+            self._checked = True
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the inner client's completion, after the check."""
+        await self.check()
+        return await self.inner.complete(request)

@@ -37,9 +37,9 @@ from explaineval.client.endpoints.bodies import (
     check_answer,
 )
 from explaineval.client.endpoints.routes import Origin, built_in, declared_origins
-from explaineval.client.errors import chain
+from explaineval.client.responses import chain
 from explaineval.config import Endpoint
-from explaineval.config.endpoint import DEFAULT_PORTS, is_private
+from explaineval.config.values import DEFAULT_PORTS, is_private
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError
 from explaineval.secrets import SECRETS, find_secret, holds_key
 

@@ -20,8 +20,7 @@ from importlib import resources
 from urllib.parse import urlsplit
 
 from explaineval.config import ClientConfig, Endpoint, ModelConfig
-from explaineval.config.endpoint import DEFAULT_PORTS, is_private
-from explaineval.config.values import ALLOWED
+from explaineval.config.values import ALLOWED, DEFAULT_PORTS, is_private
 from explaineval.errors import InputError, RequestRejectedError
 from explaineval.records import SIMULATED_PREFIX, Completion, Request, Style
 from explaineval.secrets import SECRETS

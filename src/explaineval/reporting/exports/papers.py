@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from explaineval.metrics.families import Rank
+from explaineval.metrics.differences import Rank
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition
 from explaineval.reporting.comparison_text import rank_text
 from explaineval.reporting.results import ComparedRuns, RunResults

@@ -17,20 +17,18 @@ from explaineval.scoring.comparisons.groups import (
     PRIMARY,
     PRIMARY_OVER_LEVELS,
     By,
+    CarriedWarning,
+    Choices,
     Group,
+    GroupTrials,
     ModelSize,
     TunedPair,
     TuningResult,
-    form_groups,
-)
-from explaineval.scoring.comparisons.runs import GroupResult, compare_runs, run_names
-from explaineval.scoring.comparisons.task_groups import (
-    CarriedWarning,
-    Choices,
-    GroupTrials,
     comparable_metrics,
+    form_groups,
     share_trials,
 )
+from explaineval.scoring.comparisons.runs import GroupResult, compare_runs, run_names
 
 __all__ = [
     "PRIMARY",

@@ -2,7 +2,7 @@
 
 A family is one metric on one task (or the mean over tasks) and kind, on the trials that all of a group share. The
 families of phi-CCT that come first for their group and kind are tested together: they are the primary family. The tests
-are those of `explaineval.metrics.families`.
+are those of `explaineval.metrics.differences`.
 
 phi depends on how often answers change, so a difference in phi-CCT alone says little of what explanations do. "More
 faithful" is claimed of a pair only if
@@ -24,19 +24,34 @@ from typing import Literal
 import numpy as np
 
 from explaineval.interventions import KINDS
+from explaineval.metrics.auroc import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
 from explaineval.metrics.correlations import cct_values, phi_values
-from explaineval.metrics.differences import LEVEL, SAME, Difference, Measured, Pair, contrast, measure, pair_of
+from explaineval.metrics.differences import (
+    LEVEL,
+    SAME,
+    Difference,
+    Family,
+    Measured,
+    Pair,
+    SystemSet,
+    compare_pairs,
+    compare_sets,
+    contrast,
+    family_of,
+    measure,
+    pair_of,
+)
 from explaineval.metrics.estimates import IntArray, column_sums
-from explaineval.metrics.families import Family, SystemSet, compare_pairs, compare_sets, family_of
-from explaineval.metrics.frontiers import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
 from explaineval.metrics.rates import ratio_values
 from explaineval.scoring.codes import GRADES, MetricWarning
-from explaineval.scoring.comparisons.groups import PRIMARY, Group, Sizes
-from explaineval.scoring.comparisons.task_groups import (
+from explaineval.scoring.comparisons.groups import (
     ACROSS_ORDERS,
+    PRIMARY,
     CarriedWarning,
     Choices,
+    Group,
     GroupTrials,
+    Sizes,
     TaskGroup,
     TaskTrials,
     at_impact_rate,

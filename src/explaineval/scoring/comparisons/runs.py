@@ -11,9 +11,8 @@ from typing import Any, NamedTuple, get_args
 from explaineval.config import RunConfig
 from explaineval.errors import InputError
 from explaineval.mentions import SEARCHES
-from explaineval.metrics.differences import Difference
-from explaineval.metrics.families import DRAWS
-from explaineval.metrics.frontiers import ExplainedVariance
+from explaineval.metrics.auroc import ExplainedVariance
+from explaineval.metrics.differences import DRAWS, Difference
 from explaineval.records import Condition, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
 from explaineval.rundir.schema import Facts, Snapshot
@@ -27,13 +26,16 @@ from explaineval.scoring.comparisons.families import (
 from explaineval.scoring.comparisons.groups import (
     PRIMARY,
     By,
+    Carried,
+    Choices,
     Group,
+    GroupTrials,
     ModelSize,
     TuningResult,
     compare_tuned,
     form_groups,
+    share_trials,
 )
-from explaineval.scoring.comparisons.task_groups import Carried, Choices, GroupTrials, share_trials
 from explaineval.scoring.counts import KindCounts, RunCounts
 from explaineval.scoring.mentioning import TextReader, phrases_in
 from explaineval.scoring.metric import KindMetric, KindResults

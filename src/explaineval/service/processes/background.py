@@ -197,8 +197,7 @@ def report(directories: list[str], target: str) -> int:
 
 def export(directory: str, cache: str, format: str, rows: str, target: str) -> int:
     """Write a run for other programs, or as a bundle with its answers in the cache; return the size in bytes."""
-    from explaineval.archive.bundle import write_bundle
-    from explaineval.archive.restore import client_of, prepared_from
+    from explaineval.archive.bundle import client_of, prepared_from, write_bundle
     from explaineval.cache import open_store
     from explaineval.reporting.exports import BUNDLE, FORMATS, ExportRequest
     from explaineval.rundir.directory import read_run
@@ -221,7 +220,7 @@ def export(directory: str, cache: str, format: str, rows: str, target: str) -> i
 def cache_stats(cache: str, prices: Mapping[str, list[float] | None]) -> dict[str, Any]:
     """Count the answers of the cache, with their dollars; prices by endpoint are those that the operator gives."""
     from explaineval.cache import holds_store, open_store
-    from explaineval.config.endpoint import is_private
+    from explaineval.config.values import is_private
     from explaineval.cost import FREE, Price, price_given
     from explaineval.records import EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT, Request
 

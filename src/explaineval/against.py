@@ -16,12 +16,12 @@ import numpy as np
 
 from explaineval.datasets.text_files import read_csv, read_jsonl
 from explaineval.errors import InputError
-from explaineval.mentions import POLICIES, mentions, mentions_phrase
+from explaineval.mentions import mentions, mentions_phrase
 from explaineval.metrics.auroc import labelled_auroc
 from explaineval.metrics.estimates import Interval
 from explaineval.metrics.rates import rate
 from explaineval.prompts import PromptBook
-from explaineval.records import Estimate
+from explaineval.records import POLICIES, Estimate
 
 ALL = "all"
 PHRASES = "phrases"
