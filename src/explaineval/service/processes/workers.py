@@ -267,7 +267,7 @@ class Workers:
         return due
 
     def _asked_endpoints(self) -> set[str | None]:
-        """Return the endpoints of all runs that wait or go on; queued runs try those that were given up anew."""
+        """Return the endpoints of all runs that wait or go on; queued runs try anew those that were given up."""
         paused = {paused.state.endpoint for paused in self.paused.values()}
         queued = {place for place in self._queued_for if not self.turns.outages.is_over(place)}
         return paused.union(queued, *(running.row.job["endpoints"] for running in self.running.values()))
