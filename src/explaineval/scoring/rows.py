@@ -127,9 +127,9 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     """Compute the metrics of a run directory from its files alone.
 
     `changes` may replace mention, resamples or min_label_mass, and add `metrics` of plug-ins. Of several policies in
-    `mention` the run's own is the headline, else the first. Then follow the rows of the other policies, of judges whose verdicts the directory holds,
-    and of the reasoning of models that reason. Raises InputError where a file is missing, broken, or of a run that did
-    not finish.
+    `mention` the run's own is the headline, else the first. Then follow the rows of the other policies, of judges whose
+    verdicts the directory holds, and of the reasoning of models that reason. Raises InputError where a file is missing,
+    broken, or of a run that did not finish.
     """
     run = read_run(directory)
     scorer = RunScorer(directory, run, changes)
