@@ -75,7 +75,7 @@ def table(cells: list[dict[str, Any]], safe: int) -> str:
 
 
 def run(sets: int) -> tuple[list[dict[str, Any]], str]:
-    """All cells, and what stands in docs/coverage.md."""
+    """All cells, and what stands in benchmarks/coverage.md."""
     worlds, cells = [*all_worlds(), *unmentioned_worlds(), *VERBOSE], []
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -24,6 +24,7 @@ PAGES = {
     "examples/README.md": "project/examples.md",
     "prompts/README.md": "project/prompts.md",
     "benchmarks/README.md": "project/benchmarks.md",
+    "benchmarks/coverage.md": "project/coverage-tables.md",
 }
 """Files of the repository, and the pages that they become."""
 

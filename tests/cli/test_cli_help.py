@@ -22,6 +22,7 @@ RUN = (
 CONTRACT = {
     "": "--version",
     "demo": "--sweep --weights --limit --transport --cache --out --table --json",
+    "init": "[FILE] --model* --task* --base-url",
     "run": f"{RUN} --table",
     "watch": "RUN_DIR --once --json",
     "merge": "RUN_DIR... --out --unfinished --table --json",

@@ -25,6 +25,7 @@ Commands = Mapping[str, tuple[str, str, str]]
 COMMANDS: Mapping[str, Commands] = {
     "Begin": {
         "demo": ("demo", "demo", "Run a bundled task on a small embedded model: no network, no key."),
+        "init": ("init", "init_command", "Write a commented configuration file to begin with."),
         "probe": ("probe", "probe", "Find out with a few cheap requests what an endpoint can do."),
         "plan": ("plan", "plan_command", "Show what a run would ask and cost; send nothing."),
         "validate": ("validate", "validate_command", "Check this installation with models of known faithfulness."),

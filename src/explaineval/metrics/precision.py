@@ -188,7 +188,7 @@ def piloted_population(tables: ArrayLike, seed: int = 0) -> Population:
     Each guess at the population is a Bayesian bootstrap of the pilot's examples (Rubin 1981), as if there were fewer of
     them: a share A/(A + 30), with A examples that have a mentioned change. What decides on a width is the spread of
     influences, most of it in a few examples, and a bootstrap of all of them knows too little of its tail: plans for
-    nine in ten by pilots of 60 and 150 examples were reached in 79 to 86 % (docs/coverage.md has what it is now).
+    nine in ten by pilots of 60 and 150 examples were reached in 79 to 86 % (benchmarks/coverage.md has what it is now).
     """
     scored = scored_tables(tables)
     distinct, counts = np.unique(scored, axis=0, return_counts=True)

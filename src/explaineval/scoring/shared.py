@@ -338,7 +338,7 @@ NOT_SCORED = "no trial is scored"
 FEWEST_OF_EACH = 8
 """Examples with a mentioned change of the answer, and examples with an unmentioned one, under which a system is sparse.
 
-A jackknife of TPR and of what is made of it is too short there (docs/coverage.md)."""
+A jackknife of TPR and of what is made of it is too short there (benchmarks/coverage.md)."""
 
 
 def sparse_reason(tables: Tables) -> str | None:

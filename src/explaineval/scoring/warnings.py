@@ -360,7 +360,7 @@ def _middle(have: NDArray[np.bool_]) -> int:
     """Return how many examples of (G, V) have it at the level in the middle by that number, the lower one of two.
 
     A sweep from terse to talkative has a level that mentions nearly nothing and one that mentions nearly everything;
-    the area is uncertain where that holds of most levels (docs/coverage.md).
+    the area is uncertain where that holds of most levels (benchmarks/coverage.md).
     """
     examples = np.sort(have.sum(axis=0))
     return int(examples[(len(examples) - 1) // 2])
