@@ -14,10 +14,10 @@ RUN = (
     "[CONFIG.yaml] --task* --columns --model* --order* --style* --shots --verbosity* --interventions --kind "
     "--per-example --tagger --shots-from --shams --limit --tvd-samples --samples --seed --until-half-width --shard "
     "--temperature --max-tokens --param* --retry* --logprobs --mention --metric* --min-label-mass --interval "
-    "--resamples "
-    "--prompts --base-url --endpoint-name --api-key-env --allow-key* --transport --cache --price --max-connections "
-    "--rpm --tpm --max-retries --timeout --patience --max-usd --spent --offline/--no-offline --batch/--no-batch "
-    "--batch-poll --keep-unreadable/--no-keep-unreadable --batch-wait --engine --ray-address --workers --out --json"
+    "--resamples --prompts --base-url --endpoint-name --api-key-env --allow-key* --transport --cache --price "
+    "--max-connections --rpm --tpm --max-retries --timeout --patience --max-usd --spent --offline/--no-offline "
+    "--batch/--no-batch --batch-poll --keep-unreadable/--no-keep-unreadable --batch-wait --engine --ray-address "
+    "--workers --out --json"
 )
 CONTRACT = {
     "": "--version",
