@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from servers.scripted import ScriptedServer
 EXAMPLES = 40
 WORDS = ("velvet", "crimson", "gravel", "marble")
 LAW = "mixed: {impact: 0.4, tpr: 0.7, fpr: 0.2, reasoning_tpr: 0.6, reasoning_fpr: 0.1}\n"
-OF_SIDES = {"mention_floor", "explanation_words", "g_mean2_control"}
 
 
 def insertions(kind: str) -> list[dict[str, Any]]:
@@ -51,6 +51,13 @@ def ask(call: Call, lines: list[dict[str, Any]], out: str, *more: str) -> str:
     return text
 
 
+def number_of_requests(text: str) -> int:
+    """The number of distinct requests that a run tells."""
+    found = re.search(r"([\d,]+) distinct requests", text)
+    assert found is not None
+    return int(found[1].replace(",", ""))
+
+
 @pytest.mark.parametrize("order", ["pe", "pe2"])
 def test_removals_give_the_numbers_of_the_insertions_that_they_reverse(call: Call, order: str) -> None:
     """Every number of the kind and of the arm, in every channel; and not a single request more."""
@@ -61,10 +68,11 @@ def test_removals_give_the_numbers_of_the_insertions_that_they_reverse(call: Cal
     assert taken_out == put_in
     assert put_in[f"impact_rate None None {order} normal"][0] > 0
     assert put_in[f"tpr explanation word {order} normal"][0] not in (0, 1)
-    asked = [int(number) for number in text.replace(",", "").split() if number.isdigit()]
-    ask(call, insertions("handwritten"), "one", "--order", order, *levels)
+    again = ask(call, insertions("handwritten"), "one", "--order", order, *levels)
     assert rows("one", None) == rows("both", None)
-    assert asked
+    assert number_of_requests(again) == number_of_requests(text)
+    if order == "pe":
+        assert "Removing a word changed" in text
 
 
 def test_the_trials_of_a_removal_name_both_sides(call: Call) -> None:
@@ -147,6 +155,7 @@ def test_pairs_are_shown_and_exported(call: Call) -> None:
         ("plan", "--model", "simulated/faithful", "--task", "sense", "--interventions", "edits.jsonl"),
         ("export", "out", "--out", "card.md", "--format", "card"),
         ("cache", "explain", "out"),
+        ("show", "out", "--only", "missing"),
     ):
         code, _, err = call(*command)
         assert code == 0, (command, err)

@@ -338,9 +338,9 @@ def _case_rows(example: Example, case: Case, options: ViewOptions) -> Rows:
     if trial.label_before is not None or trial.label_after is not None:
         rows.append(("answer", _answer_text(example, trial)))
     if trial.status != "ok":
-        rows.append(("no score", Text(_why_no_score(example, trial, options), style="yellow")))
-    if trial.key_after is not None:
-        rows += _texts(trial, "after", options)
+        rows.append(("no score", Text(_why_no_score(example, trial.from_original, options), style="yellow")))
+    if trial.from_original.key_after is not None:
+        rows += _texts(trial.from_original, "after", options)
     rows += _probability_rows(trial)
     rows += _reasoning_rows(turned, "after", options, case.reasoning)
     if turned.explanation is not None and case.after is not None:

@@ -439,7 +439,9 @@ def _words(kind: Kind) -> tuple[str, str]:
         return "The same text without a suggestion", "it"
     if kind.cue is not None:
         return "The suggested answer", "the suggestion"
-    return ("Inserting a word", "the word") if kind.inserts == "word" else ("The insertion", "it")
+    if kind.inserts == "word":
+        return "Removing a word" if kind.takes_out else "Inserting a word", "the word"
+    return "The edit", "it"
 
 
 def statuses_text(missing: Mapping[str, int]) -> str:
