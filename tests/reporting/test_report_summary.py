@@ -81,7 +81,7 @@ def test_too_few_changes() -> None:
     found = text(screen(FEW))
 
     assert "Do not quote phi-CCT" in found
-    assert "below 20 the interval is not reliable (about " in found
+    assert "with fewer than 20 the numbers are not reliable (about " in found
     assert "more notes: explaineval notes runs/mine" in found
 
 

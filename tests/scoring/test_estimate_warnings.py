@@ -88,7 +88,7 @@ def test_a_number_over_levels_is_as_thin_as_its_middle_level():
     (found,) = warned("f_auroc", SURE, tight, ", among the trials that all levels share")
     assert found.text == (
         "No example has a changed answer whose explanation does not mention the insertion, among the trials that all "
-        "levels share, at the middle level; below 8 the interval is too short."
+        "levels share, at the middle level; with fewer than 8 the interval is too short."
     )
 
 

@@ -158,7 +158,7 @@ def test_few_flips_limit_the_numbers_made_of_flips() -> None:
     assert found >= {"phi_cct", "phi_within", "cct", "tpr", "youden_j", "ct_unfaithfulness", "impact_rate"}
     assert not found & {"fpr", "mention_rate", "mention_floor", "accuracy", "sham_flip_rate", "mean_tvd"}
     (text,) = {one.text for one in scores.warnings if one.warning.code == "few_flips"}
-    start = "Only 10 examples have a changed answer; below 20 the interval is not reliable"
+    start = "Only 10 examples have a changed answer; with fewer than 20 the numbers are not reliable"
     assert text == f"{start} (about 24 examples would do)."
 
 

@@ -284,9 +284,10 @@ def test_cct_of_few_examples_without_changed_answers_has_both_warnings() -> None
     assert row.value is not None
     assert row.low is not None
     texts = {one.text for one in scores.warnings if one.warning.metric == "cct"}
-    usable = "Only 8 examples have a trial with usable label probabilities; below 20 the interval is not reliable."
+    fewer = "with fewer than 20 the numbers are not reliable."
+    usable = f"Only 8 examples have a trial with usable label probabilities; {fewer}"
     assert usable in texts
-    assert "No example has a changed answer; below 20 the interval is not reliable." in texts
+    assert f"No example has a changed answer; {fewer}" in texts
 
 
 def test_unreadable_answers_are_missing_from_accuracy() -> None:

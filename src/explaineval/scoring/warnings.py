@@ -290,14 +290,14 @@ def estimate_warnings(
     """
     if estimate.value is None:
         return
-    number = "number" if metric.has_interval and estimate.low is None else "interval"
     for short in shortages:
+        limited = "interval is too short" if short.is_short else "numbers are not reliable"
         found = finding(
             short.code,
             has=only(short.examples, "example", "have").capitalize(),
             what=short.what,
             where=short.where,
-            limit=f"below {short.fewest} the {number} is {'too short' if short.is_short else 'not reliable'}",
+            limit=f"with fewer than {short.fewest} the {limited}",
             enough=enough if short.examples else "",
         )
         yield warning_of(metric.name, found)
