@@ -95,6 +95,7 @@ def outputs(warm: WarmCommands, tmp_path_factory: pytest.TempPathFactory) -> dic
         call("score", "score", "trials.csv")
         call("notes", "notes", "out")
         call("notes", "notes", "trials.csv")
+        call("breakdown", "breakdown", "out")
         call("report", "report", "out", "--plots", "plots")
         call("explain", "explain", "phi_cct")
         call("explain", "explain")

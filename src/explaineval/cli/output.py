@@ -201,6 +201,10 @@ def run_document(
             }
             for item in scores.by_rule
         ],
+        "zero_tests": [
+            {**condition.asked, "p": test.p, "p_adjusted": test.p_adjusted}
+            for condition, test in scores.zero_tests.items()
+        ],
     }
 
 

@@ -29,6 +29,7 @@ from explaineval.reporting.view import (
     source_name,
     split_shared,
     statuses_text,
+    told_from_zero,
     widest_range,
 )
 from explaineval.scoring.codes import CODES, GRADES, MetricWarning
@@ -170,7 +171,9 @@ def _block(view: ConditionView, rows: Sequence[MetricRow], run: str, width: int)
         yield from wrap(text, width, "  ", "warning")
         return
     differing = [row.text.rstrip(".") for row in view.warnings if row.warning.code == "tasks_differ"]
-    remarks = [sign_of(phi), *differing, "do not quote" if PHI_CCT in view.grave else ""]
+    test = view.zero_test
+    alone = f"not among all {test.conditions} conditions" if test is not None and test.is_lost else ""
+    remarks = [sign_of(phi), alone, *differing, "do not quote" if PHI_CCT in view.grave else ""]
     yield from _estimate_line("phi-CCT", phi, ", ".join(filter(None, remarks)), width)
     cct = view.numbers.get(CCT_SAMPLED) or view.numbers.get(CCT)
     if cct is not None:
@@ -289,6 +292,8 @@ def _table(
     yield from wrap(LEGEND, width, "  ", "dim")
     if (text := widest_range(views, names)) is not None:
         yield from wrap(text, width, "  ")
+    if (told := told_from_zero(views)) is not None:
+        yield from wrap(told, width, "  ")
     yield StyledLine("")
     gravest = [
         (list(METRICS).index(first.metric), name, first)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from explaineval.config import ModelConfig
 from explaineval.interventions import Kind, kind_of
+from explaineval.metrics.differences import LEVEL
 from explaineval.records import EITHER, EXPLANATION, REASONING, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
 from explaineval.reporting.comparison_text import own_warnings_of, title_of
 from explaineval.scoring.codes import CODES, GRADES, Grade, MetricWarning
@@ -30,7 +31,7 @@ from explaineval.scoring.registry import (
     UNFAITHFULNESS_PER_EXAMPLE,
     text_of,
 )
-from explaineval.scoring.rows import PhiByRule, Rule, Scores, is_headline_row
+from explaineval.scoring.rows import PhiByRule, Rule, Scores, ZeroTest, is_headline_row
 from explaineval.scoring.shared import System
 from explaineval.scoring.task_means import MEAN, task_text
 from explaineval.scoring.warnings import RowWarning
@@ -182,7 +183,8 @@ class ConditionView:
     """One condition of one run: its numbers by metric, those of its arm included, and what limits them.
 
     `run` is the number of the run among those that are read together, and `source` that run, where there is a run
-    directory. `missing` counts its trials without a score by status. `by_rule` is phi-CCT by every rule for mentions.
+    directory. `missing` counts its trials without a score by status. `by_rule` is phi-CCT by every rule for mentions,
+    `zero_test` whether it is told from 0 among all conditions of the run.
     """
 
     run: int
@@ -192,6 +194,7 @@ class ConditionView:
     warnings: tuple[RowWarning, ...] = ()
     source: RunResults | None = None
     by_rule: PhiByRule | None = None
+    zero_test: ZeroTest | None = None
 
     @property
     def place(self) -> Place:
@@ -265,7 +268,8 @@ def conditions_of(scores: Scores, run: int = 0, source: RunResults | None = None
             }
             missing = scores.missing.get(condition, {})
             said = tuple(item for _, item in limiting)
-            views.append(ConditionView(run, condition, numbers, missing, said, source, by_rule.get(condition)))
+            more = by_rule.get(condition), scores.zero_tests.get(condition)
+            views.append(ConditionView(run, condition, numbers, missing, said, source, *more))
     return views
 
 
@@ -402,6 +406,15 @@ def sign_of(number: ShownNumber | None) -> str:
         return EXACT.get(number.value or 0.0, "") if number is not None else ""
     low, high = number.limits
     return "above 0" if low > 0 else "below 0" if high < 0 else "cannot be told from 0"
+
+
+def told_from_zero(views: Iterable[ConditionView]) -> str | None:
+    """Say how many phi-CCTs are told from 0 after adjustment over all conditions; None where one test was made."""
+    tests = [view.zero_test for view in views if view.zero_test is not None]
+    if not tests or tests[0].conditions < 2:
+        return None
+    told = sum(test.p_adjusted < LEVEL for test in tests)
+    return f"phi-CCT is told from 0 in {told} of {tests[0].conditions} conditions after adjustment over them (Holm)."
 
 
 def sentences_of(view: ConditionView) -> Iterator[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +21,11 @@ import numpy as np
 
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
-from explaineval.interventions import cue_targets, kind_of
+from explaineval.interventions import counts_for_phi, cue_targets, kind_of
 from explaineval.mentions import SEARCHES
 from explaineval.metrics.correlations import phi_values, youden_values
-from explaineval.metrics.differences import Difference, compare_pairs
-from explaineval.metrics.estimates import IntArray, column_sums, no_value
+from explaineval.metrics.differences import LEVEL, Difference, compare_pairs, holm_adjusted, two_sided_p
+from explaineval.metrics.estimates import IntArray, column_sums, no_value, student_t
 from explaineval.metrics.reliability import cohen_kappa
 from explaineval.plugins import warn
 from explaineval.records import (
@@ -114,6 +114,8 @@ class Scores:
     """How each other source compares, on the trials that both decide on."""
     by_rule: tuple[PhiByRule, ...] = ()
     """phi-CCT of each condition under every rule for mentions."""
+    zero_tests: Mapping[Condition, ZeroTest] = field(default_factory=dict)
+    """Whether phi-CCT differs from 0, adjusted over the run's primary conditions: kinds that count, single tasks."""
 
     @property
     def headline(self) -> Scores:
@@ -270,7 +272,40 @@ def score_sources(by_source: Mapping[Source, RunCounts], config: RunConfig, fact
     for condition, statuses in sorted(counts.statuses.items(), key=lambda item: order(item[0])):
         if by_status := {str(status): statuses[status] for status in OUTCOMES if statuses[status]}:
             missing[condition] = by_status
-    return Scores(tuple(rows), tuple(warnings), missing, headline.mention, tuple(sensitivity), by_rule)
+    return Scores(
+        tuple(rows), tuple(warnings), missing, headline.mention, tuple(sensitivity), by_rule, _zero_tests(rows, counts)
+    )
+
+
+class ZeroTest(NamedTuple):
+    """The two-sided p-value of phi-CCT = 0 that belongs to its interval, and after Holm over so many conditions."""
+
+    p: float
+    p_adjusted: float
+    conditions: int
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether phi-CCT is told from 0 alone, but not among all conditions of the run."""
+        return self.p < LEVEL <= self.p_adjusted
+
+
+def _zero_tests(rows: Sequence[MetricRow], counts: RunCounts) -> dict[Condition, ZeroTest]:
+    """Test phi-CCT against 0 in each primary condition: t = atanh(phi) over its standard error on that scale."""
+    found: dict[Condition, float] = {}
+    for row in rows:
+        condition = row.condition.without_mention
+        is_primary = row.metric == PHI_CCT and condition in counts.kinds and counts_for_phi(str(row.kind))
+        if not is_primary or condition in found or row.value is None or row.low is None or row.high is None:
+            continue
+        df = int((counts.kinds[condition].examples.table(columns=TABLE)[:, 0] > 0).sum()) - 1
+        half = (math.atanh(row.high) - math.atanh(row.low)) / 2 if abs(row.low) < 1 and abs(row.high) < 1 else 0.0
+        if df > 0 and half > 0:
+            found[condition] = two_sided_p(math.atanh(row.value) * student_t(df) / half, df)
+    adjusted = holm_adjusted(list(found.values()))
+    return {
+        condition: ZeroTest(p, after, len(found)) for (condition, p), after in zip(found.items(), adjusted, strict=True)
+    }
 
 
 class PhiByRule(NamedTuple):
