@@ -31,11 +31,12 @@ CONTRACT = {
     "--transport --cache --json",
     "score": "RUN_DIR --mention* --metric* --min-label-mass --resamples --columns --table --json",
     "compare": "RUN_DIR... --by --against --equivalent --impact-rate --primary --fail-if-lower --mention --seed --json",
+    "breakdown": "RUN_DIR --by* --json",
     "report": "RUN_DIR... --out --plots --json",
     "explain": "[METRIC] --json",
     "notes": "RUN_DIR --json",
     "show": "RUN_DIR --example --list --task* --model* --only --mention --answers --cache --json",
-    "validate": "--prompts --mention --task* --columns --limit --seed --json",
+    "validate": "--prompts --mention --task* --columns --limit --seed --against --json",
     "simulate": "RUN_DIR --predictor-model --predictor-base-url --predictor-api-key-env --predictor-price --limit "
     "--shuffled/--no-shuffled --seed --prompts --plan --max-usd --spent --offline/--no-offline "
     "--batch/--no-batch --batch-poll --batch-wait --transport --patience --cache --json",

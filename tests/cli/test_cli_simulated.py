@@ -182,7 +182,7 @@ HOSTILE = {
         "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)),
         "holds more than 100,000 values",
     ),
-    "a number as name": ("1: {tpr: 0.5}", "laws.yaml:1: '1' cannot name a law"),
+    "a number as name": ("1: {tpr: 0.5}", "laws.yaml:1: the key '1' is not read as a text"),
     "a name of control characters": ('"a\\e[31m": {tpr: 0.5}', "cannot name a law"),
     "a name twice": ("mine: {tpr: 0.5}\nmine: {tpr: 0.6}", "laws.yaml:2: the key 'mine' stands twice"),
     "no number": ("other: {}\nmine: {tpr: .nan}", "laws.yaml:2: mine.tpr: Input should be"),

@@ -155,7 +155,7 @@ def test_pairs_are_shown_and_exported(call: Call) -> None:
         ("plan", "--model", "simulated/faithful", "--task", "sense", "--interventions", "edits.jsonl"),
         ("export", "out", "--out", "card.md", "--format", "card"),
         ("cache", "explain", "out"),
-        ("show", "out", "--only", "missing"),
+        ("show", "out", "--list", "--only", "missing"),
     ):
         code, _, err = call(*command)
         assert code == 0, (command, err)

@@ -220,7 +220,8 @@ def test_the_document_has_the_keys_of_the_contract(finished: Finished) -> None:
 
     assert list(document) == [
         "schema", "run_dir", "exit_code", "signature",
-        "usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests", "metrics", "sensitivity", "warnings",
+        "usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests", "metrics",
+        "sensitivity", "by_rule", "zero_tests", "warnings",
     ]  # fmt: skip
     assert (document["exit_code"], document["usd_spent"]) == (0, 0.0)
     assert finished.result.stdout.count("\n") == 1

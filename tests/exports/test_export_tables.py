@@ -167,9 +167,10 @@ def test_duckdb_reads_the_parquet(run: Path, tmp_path: Path) -> None:
 
 
 def test_json_lines_hold_the_lines_of_the_run(run: Path, tmp_path: Path) -> None:
-    """Each trial as trials.jsonl has it, with its name."""
+    """Each trial as trials.jsonl has it, with its name, and null where its line leaves a field out."""
     write_json_lines(TABLES["trials"](run), tmp_path / "t.jsonl")
-    own = [json.loads(line) for line in (run / TRIALS).read_text(encoding="utf-8").splitlines()]
+    lines = (run / TRIALS).read_text(encoding="utf-8").splitlines()
+    own = [json.loads(line) | dict.fromkeys(Trial.ADDED) for line in lines]
     found = [json.loads(line) for line in (tmp_path / "t.jsonl").read_bytes().decode("utf-8").splitlines()]
 
     names = [line.pop("trial") for line in found]

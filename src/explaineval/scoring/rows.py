@@ -32,6 +32,7 @@ from explaineval.records import (
     EITHER,
     EXPLANATION,
     OUTCOMES,
+    POLICIES,
     REASONING,
     Channel,
     Condition,
@@ -349,7 +350,11 @@ def _phi_by_rule(rows: Sequence[MetricRow], counts: RunCounts) -> Iterator[PhiBy
             whole = [value for value in values if value is not None]
             mean = math.fsum(whole) / len(values) if len(whole) == len(values) else None
             found.get(condition, {}).setdefault(name, mean)
-    yield from (PhiByRule(condition, values) for condition, values in found.items() if len(values) > 1)
+    for condition, numbers in found.items():
+        if len(numbers) > 1:
+            own, *others = numbers
+            others.sort(key=lambda rule: POLICIES.index(rule.mention) if rule.mention in POLICIES else len(POLICIES))
+            yield PhiByRule(condition, {rule: numbers[rule] for rule in (own, *others)})
 
 
 def _score_source(

@@ -6,11 +6,12 @@ Those sentences are written for a terminal, which users of the service do not ha
 from __future__ import annotations
 
 import re
+from inspect import signature
 
+from explaineval.api import compare
 from explaineval.config.fields import all_settings
 
-_COMPARING = ("against", "by", "equivalent", "impact_rate", "mention", "primary")
-_KEYS = {f"--{name.replace('_', '-')}": name for name in _COMPARING} | {
+_KEYS = {f"--{name.replace('_', '-')}": name for name in signature(compare).parameters} | {
     setting.option: setting.path[-1]
     for setting in reversed(list(all_settings()))  # of the settings of one option that with the shortest path
     if setting.served is not None
