@@ -24,7 +24,7 @@ from coverage_sizes import markdown
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from explaineval.metrics.auroc import dominances, frontier_at, gaps_of
+from explaineval.metrics.frontiers import dominances, frontier_at, gaps_of
 
 Points = tuple[tuple[float, float], ...]
 """FPR and TPR of each level."""

@@ -15,8 +15,8 @@ from scipy import optimize, stats
 
 from explaineval.cli.app import main
 from explaineval.errors import InputError
-from explaineval.metrics.auroc import explained_variance
 from explaineval.metrics.correlations import phi
+from explaineval.metrics.trends import explained_variance
 from explaineval.rundir.directory import RUN, TRIALS
 from explaineval.scoring.comparisons import compare_runs
 from explaineval.scoring.counts import KindCounter

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from explaineval.client.responses import MAX_WAIT, chain, classify, message_of, retry_after, status_of
+from explaineval.client.errors import MAX_WAIT, chain, classify, message_of, retry_after, status_of
 from explaineval.errors import EndpointError, ExplainevalError, RequestRejectedError, TransientError
 from explaineval.secrets import SECRETS
 

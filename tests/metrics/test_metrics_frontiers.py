@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from explaineval.metrics.auroc import dominances, frontier_at, gaps_of, mean_difference, mean_gaps
+from explaineval.metrics.frontiers import dominances, frontier_at, gaps_of, mean_difference, mean_gaps
 
 LEVELS = ("brief", "normal", "detailed")
 FPRS = np.array([0.05, 0.15, 0.3])

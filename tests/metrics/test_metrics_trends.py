@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from explaineval.metrics.auroc import SizedModel, explained_variance, trend_over_size
 from explaineval.metrics.correlations import phi_values
 from explaineval.metrics.differences import Measured, Spread, undefined_measure
+from explaineval.metrics.trends import SizedModel, explained_variance, trend_over_size
 
 SIZES = (1e8, 1e9, 7e9)
 

@@ -36,7 +36,8 @@ from explaineval.client.endpoints.routes import (
     refused_params,
     without_secrets,
 )
-from explaineval.client.responses import classify, message_of, read_body, read_document
+from explaineval.client.errors import classify, message_of
+from explaineval.client.responses import read_body, read_document
 from explaineval.config import Endpoint, check_params
 from explaineval.config.params import EXTRA_BODY
 from explaineval.errors import ExplainevalError, OversizedError, RequestRejectedError, TransientError

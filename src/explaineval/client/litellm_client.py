@@ -22,7 +22,8 @@ import httpx
 from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
 from explaineval.client.endpoints.routes import LimitNames, advice_on, declared_origins, key_of, without_secrets
-from explaineval.client.responses import add_reasoning, chain, classify, read_body, read_response, wire_status
+from explaineval.client.errors import chain, classify, wire_status
+from explaineval.client.responses import add_reasoning, read_body, read_response
 from explaineval.config import Endpoint, check_params
 from explaineval.errors import (
     EndpointError,

@@ -6,8 +6,9 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from explaineval.metrics.auroc import MeanDifference, Trend
 from explaineval.metrics.differences import LEVEL, SAME, Difference, Rank
+from explaineval.metrics.frontiers import MeanDifference
+from explaineval.metrics.trends import Trend
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.codes import CODES, GRADES, Finding, MetricWarning, finding, versions_text, warning_of
 from explaineval.scoring.comparisons import PRIMARY, CarriedWarning, Claim, Compared, GroupResult

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from explaineval.metrics.auroc import Gap, Trend
 from explaineval.metrics.differences import SAME, Difference
+from explaineval.metrics.frontiers import Gap
+from explaineval.metrics.trends import Trend
 from explaineval.reporting.comparison_text import (
     best_of,
     equivalence_of,

@@ -42,9 +42,9 @@ from explaineval.client.batches.providers import (
 from explaineval.client.endpoints import guard
 from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.client.endpoints.routes import Renamed, advice_on, declared_origins, key_of
+from explaineval.client.errors import NO_HOST, Advice, chain, classify
 from explaineval.client.litellm_client import LiteLLMClient
 from explaineval.client.protocol import Client
-from explaineval.client.responses import NO_HOST, Advice, chain, classify
 from explaineval.config import Endpoint
 from explaineval.errors import (
     EndpointError,

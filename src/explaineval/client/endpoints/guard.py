@@ -37,7 +37,7 @@ from explaineval.client.endpoints.bodies import (
     check_answer,
 )
 from explaineval.client.endpoints.routes import Origin, built_in, declared_origins
-from explaineval.client.responses import chain
+from explaineval.client.errors import chain
 from explaineval.config import Endpoint
 from explaineval.config.values import DEFAULT_PORTS, is_private
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError

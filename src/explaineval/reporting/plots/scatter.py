@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from explaineval.metrics.auroc import FEWEST_MODELS, ExplainedVariance, Trend
+from explaineval.metrics.trends import FEWEST_MODELS, ExplainedVariance, Trend
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.reporting.comparison_text import title_of, trend_of
 from explaineval.reporting.plots.figure import (

@@ -24,7 +24,6 @@ from typing import Literal
 import numpy as np
 
 from explaineval.interventions import KINDS
-from explaineval.metrics.auroc import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
 from explaineval.metrics.correlations import cct_values, phi_values
 from explaineval.metrics.differences import (
     LEVEL,
@@ -43,6 +42,7 @@ from explaineval.metrics.differences import (
 )
 from explaineval.metrics.estimates import IntArray, column_sums
 from explaineval.metrics.rates import ratio_values
+from explaineval.metrics.trends import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
 from explaineval.scoring.codes import GRADES, MetricWarning
 from explaineval.scoring.comparisons.groups import (
     ACROSS_ORDERS,

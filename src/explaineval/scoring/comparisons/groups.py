@@ -2,7 +2,7 @@
 
 A pair of a tuned and a pretrained model is of one family and size, asked in the same style with the same shots, over
 levels of verbosity. Siegel et al. (2025) report trade-offs between TPR and FPR and no dominance;
-`explaineval.metrics.auroc` tests both.
+`explaineval.metrics.frontiers` tests both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from explaineval.interventions import counts_for_phi, kind_of
-from explaineval.metrics.auroc import (
+from explaineval.metrics.correlations import phi_at_p_values, phi_from_rates
+from explaineval.metrics.differences import DRAWS, Difference, Measured, compare_pairs, mean_measure, undefined_measure
+from explaineval.metrics.estimates import IntArray
+from explaineval.metrics.frontiers import (
     Dominance,
     Gap,
     MeanDifference,
@@ -25,9 +28,6 @@ from explaineval.metrics.auroc import (
     mean_difference,
     mean_gaps,
 )
-from explaineval.metrics.correlations import phi_at_p_values, phi_from_rates
-from explaineval.metrics.differences import DRAWS, Difference, Measured, compare_pairs, mean_measure, undefined_measure
-from explaineval.metrics.estimates import IntArray
 from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.metric import LevelMetric, Metric
 from explaineval.scoring.registry import F_AUROC, IMPACT_RATE, METRICS, PHI_AT_P, PHI_CCT, metrics_of

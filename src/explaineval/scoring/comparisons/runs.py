@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, get_args
 from explaineval.config import RunConfig
 from explaineval.errors import InputError
 from explaineval.mentions import SEARCHES
-from explaineval.metrics.auroc import ExplainedVariance
 from explaineval.metrics.differences import DRAWS, Difference
+from explaineval.metrics.trends import ExplainedVariance
 from explaineval.records import Condition, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
 from explaineval.rundir.schema import Facts, Snapshot
