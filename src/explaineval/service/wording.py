@@ -6,21 +6,16 @@ Those sentences are written for a terminal, which users of the service do not ha
 from __future__ import annotations
 
 import re
-from functools import cache
 
 from explaineval.config.fields import all_settings
 
-
-@cache
-def _keys() -> dict[str, str]:
-    """Return the options whose settings users of the service can give, in a comparison or a run, with their keys."""
-    from explaineval.service.models import ComparisonRequest  # which imports this module
-
-    of_comparisons = {f"--{name.replace('_', '-')}": name for name in ComparisonRequest.model_fields}
-    settings = reversed(list(all_settings()))  # of the settings of one option that with the shortest path
-    return of_comparisons | {each.option: each.path[-1] for each in settings if each.served is not None}
-
-
+_COMPARING = ("--against", "--by", "--equivalent", "--impact-rate", "--mention", "--primary")
+_KEYS = {option: option.lstrip("-").replace("-", "_") for option in _COMPARING} | {
+    setting.option: setting.path[-1]
+    for setting in reversed(list(all_settings()))  # of the settings of one option that with the shortest path
+    if setting.served is not None
+}
+"""The options whose settings users of the service can give, in a comparison or in a run, with their keys."""
 _WORDS = (
     (re.compile(r";? `explaineval probe` tells more"), ""),
     (re.compile(r"`explaineval probe` finds out"), "the run finds out"),
@@ -66,7 +61,7 @@ def for_users(text: str) -> str:
     said, asked, dropped = "", False, False
     parts = _CLAUSES.split(text)
     for separator, clause in zip(["", *parts[1::2]], parts[::2], strict=True):
-        words = _OPTION.sub(lambda match: _keys().get(match[0], match[0]), clause)
+        words = _OPTION.sub(lambda match: _KEYS.get(match[0], match[0]), clause)
         in_brackets = words.startswith("(")
         if _OPTION.search(words) or _TERMINAL.search(words) or (dropped and in_brackets):
             end = re.search(r"[.;:]?$", words)
