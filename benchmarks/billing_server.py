@@ -28,7 +28,7 @@ from made_up_cases import answer_to, draw_from, logprobs_of
 UNBILLED = ("429", "503", "500", "400", "reset", "hangup", "time-out")
 """Faults before anything was generated."""
 BILLED = ("late-reset", "late-hangup", "late-time-out", "cut", "504", "no-choices", "error-object", "broken-json")
-"""Faults after: the answer was generated and charged, and did not come home."""
+"""Faults after: the answer was generated and charged, and did not arrive."""
 UNCOUNTED = "no-usage"
 """An answer in due form, without its count of tokens."""
 

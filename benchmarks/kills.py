@@ -1,7 +1,7 @@
 """kill -9, again and again: is anything lost, paid for twice without need, or damaged?
 
 One run of 2,000 requests against an endpoint that counts what it generates is killed at random moments: while it
-opens the store, while answers come home, while it scores and writes. After each kill a copy of the cache is read row
+opens the store, while answers arrive, while it scores and writes. After each kill a copy of the cache is read row
 by row. A request that was under way at a kill (received by the endpoint, not yet on the disk here) is paid for once
 more, and nothing else is; what was stored stays; the numbers are those of a run that nobody disturbed.
 

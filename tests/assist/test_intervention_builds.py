@@ -336,7 +336,7 @@ def test_a_judge_that_bills_too_much_is_asked_nothing_more(task: Task, tmp_path:
 
 
 def test_ctrl_c_keeps_what_was_paid(task: Task, tmp_path: Path) -> None:
-    """The answers under way come home; the same call goes on after them."""
+    """Responses under way are awaited; the same call goes on after them."""
     heard: list[str] = []
 
     def script(prompt: str) -> tuple[str, dict[str, float]]:

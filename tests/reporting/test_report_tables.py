@@ -293,7 +293,7 @@ def test_warnings_of_an_arm_name_all_of_its_rows() -> None:
 
 
 def test_a_table_without_rows_is_empty() -> None:
-    """A run of which nothing came home prints no broken table."""
+    """A run without any completed response prints no broken table."""
     assert shown([], 160).strip() == ""
 
 

@@ -32,7 +32,7 @@ HOST, PORT, DATA = "127.0.0.1", 8765, Path("explaineval-data")
 def serve_command(config: Path | None, data: Path | None, host: str | None, port: int | None) -> int:
     """Serve runs to browsers and scripts: submit, follow, stop and compare them, with budgets. Or copy the data.
 
-    Without tokens in serve.yaml it listens on this machine alone. Ctrl-C or SIGTERM lets answers under way come home;
+    Without tokens in serve.yaml it listens on this machine alone. At Ctrl-C or SIGTERM responses under way are awaited;
     runs that were going on continue by themselves when the service starts again. SIGHUP reads serve.yaml again.
 
     What it writes is for its own user alone, whatever the umask; files that are there keep their modes.

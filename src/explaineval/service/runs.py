@@ -148,7 +148,7 @@ class RunService:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Let paid calls come home, and leave what goes on to be continued by the next server."""
+        """Await responses that are paid for, and leave runs that go on to the next server."""
         self.ready = False
         self.events.close()
         await end(self._settling)

@@ -1,7 +1,7 @@
 """What the process of one run does.
 
 It gets its job over a connection to the server, plans, asks and scores as `explaineval run` does, and says how far it
-is. Where the server is gone nothing more is sent; what was paid for comes home and is stored.
+is. Where the server is gone nothing more is sent; responses under way are awaited and stored.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class RunProcess:
         while not self.stop.times:
             try:
                 return self._attempt(prepared, Path(job["directory"]), weights)
-            except InUseError:  # the process of before lets its paid answers come home
+            except InUseError:  # the process of before still awaits responses that are paid for
                 if time.monotonic() > end:
                     raise
                 self.gate.wait(LOOK_SECONDS)

@@ -439,7 +439,7 @@ class Workers:
             await self.set_state(row, Status("interrupted", "the model on this machine cannot be asked any more."))
             return ENDED
         if self.ledger.has_left_open(row.id):
-            return _waiting_for("process", "a process that an earlier server left lets its paid answers come home.")
+            return _waiting_for("process", "a process of an earlier server still awaits responses that are paid for.")
         left, cost, kept = self.ledger.left(row.token), row.commitment, self.kept_of_token(row.token)
         if left is None or cost <= 0 or cost <= (left - kept) * (1 + SLACK) + SLACK:
             return None
