@@ -182,3 +182,7 @@ class NotStoredError(RequestUnsentError):
     """Only stored answers may be used, and there is none for this request."""
 
     exit_code = ExitCode.NOT_STORED
+
+
+class PluginWarning(UserWarning):
+    """A plug-in is broken or missing, and left out."""

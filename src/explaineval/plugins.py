@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic_core import CoreSchema, core_schema
 
-from explaineval.errors import InputError
+from explaineval.errors import InputError, PluginWarning
 
 VARIABLE = "EXPLAINEVAL_PLUGINS"
 """The environment variable that names the packages whose plug-ins may be used, separated by commas; unset: all."""
@@ -35,10 +35,6 @@ RECORDED = "plug-in "
 """What the names of plug-ins in run.json begin with."""
 
 Value = TypeVar("Value")
-
-
-class PluginWarning(UserWarning):
-    """A plug-in is broken or missing, and left out."""
 
 
 @cache

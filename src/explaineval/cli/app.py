@@ -14,9 +14,8 @@ import click
 
 from explaineval._version import __version__
 from explaineval.cli.output import describe_os_error, discard_output, echo, echo_document, echo_notes
-from explaineval.errors import ExitCode, ExplainevalError
+from explaineval.errors import ExitCode, ExplainevalError, PluginWarning
 from explaineval.interrupts import MESSAGE, raise_at_interrupts, wants_json
-from explaineval.plugins import PluginWarning
 from explaineval.secrets import SECRETS
 from explaineval.text import shortened
 

@@ -7,6 +7,7 @@ nothing is given yet. "I can help you see why: a dog is an animal" gives one and
 from __future__ import annotations
 
 import re
+from functools import cache
 
 _LONGEST = 600  # characters; a longer reply says more than an assistant's offers
 _SENTENCE = re.compile(r"[^.!?…\n]+")
@@ -58,11 +59,13 @@ _OFFER = (
     rf"|(?:below\sis|here['’]s|here\s(?:is|are))\s(?:the|an?|my|your|some)\s(?:\w+\s){{0,3}}{_THING}{_OBJECT})"
 )
 _IF = rf"if\syou(?:\s(?:have|need|want|would\slike)|['’]d\slike)\b{_OBJECT}"
-_SAYS_NOTHING = re.compile(
-    rf"(?:(?:{_GREETING}|{_IF})[\s,;:—–-]{{1,3}}){{0,4}}(?:{_GREETING}|{_OFFER})"
-    rf"(?:[,;:—–-]?\s(?:(?:and|so|but|then)\s)?(?:{_OFFER}|{_GREETING}|{_IF})){{0,3}}",
-    re.IGNORECASE,
-)
+
+
+@cache
+def _says_nothing() -> re.Pattern[str]:
+    """Return the pattern of a sentence of greetings and offers, compiled when it is needed, since that takes long."""
+    between = r"(?:\Z|[\s,;:—–-]{1,3}(?:(?:and|so|but|then)\s)?)"
+    return re.compile(rf"(?:(?:(?P<said>{_GREETING}|{_OFFER})|{_IF}){between}){{1,8}}", re.IGNORECASE)
 
 
 def is_offer(text: str) -> bool:
@@ -77,4 +80,5 @@ def is_offer(text: str) -> bool:
         return False
     sentences = [sentence for part in _SENTENCE.findall(text) if (sentence := part.strip(" \t,;:—–-*_\"'“”#>()[]`~"))]
     sentences = [sentence for sentence in sentences if any(sign.isalnum() for sign in sentence)]
-    return bool(sentences) and all(_SAYS_NOTHING.fullmatch(sentence) for sentence in sentences)
+    matches = map(_says_nothing().fullmatch, sentences)
+    return bool(sentences) and all(match is not None and match["said"] for match in matches)
